@@ -1,0 +1,1 @@
+"""Delivered bytes become accepted, deduplicated, reduced tables and one commit."""

@@ -1,0 +1,147 @@
+"""What every decoder yields: columns of records and events, rejected spans, and the bytes of all else.
+
+Shapes: ``n`` records, ``m`` samples, ``e`` events, ``f`` frames. All arrays are in payload order. Byte ranges are half-open and
+relative to the decompressed payload. Times are int64 microseconds UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+Float64 = npt.NDArray[np.float64]
+
+NO_TIME = np.iinfo(np.int64).min
+"""``time_us`` of an event whose report holds no time."""
+
+
+class StreamKey(NamedTuple):
+    """(tool, chamber, trace, key values as JSON text or ''): the scope of a sequence."""
+
+    tool: str
+    chamber: str | None
+    trace: str
+    stream: str
+
+
+class Context(NamedTuple):
+    """What a wafer's place in production is called; None where the tool does not say."""
+
+    lot: str | None = None
+    wafer: str | None = None
+    recipe: str | None = None
+    step: str | None = None
+
+
+class Sensor(NamedTuple):
+    """The name of one position (its index + 1) of a layout. ``source``: configured, learned or ordinal."""
+
+    name: str
+    unit: str | None = None
+    svid: str | None = None
+    source: str = "ordinal"
+
+
+Layout = tuple[Sensor, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Rejected:
+    """A byte range that could not be understood, with its bytes."""
+
+    start: int
+    stop: int
+    reason: str
+    detail: str
+    data: bytes
+    tool: str | None = None
+
+
+@dataclass(slots=True)
+class Records:
+    """``n`` records with ``m`` samples in all; ``step_us`` is 0 where the sequence counts by ones.
+
+    A record's samples are ``values[value_start : value_start + len(layouts[layout])]``, NULL and NaN as in ``kernels.missing``.
+    ``late_us`` differs from ``time_us`` where a local time was read in a repeated hour: the later of the two readings.
+    ``context`` is -1 where windows come from events, else an index into ``contexts``.
+    Text values (and 64-bit integers beyond 2**53, exactly) stand beside: record index, position from 0, text.
+    """
+
+    streams: list[StreamKey]
+    layouts: list[Layout]
+    contexts: list[Context]
+    stream: Int32
+    layout: Int32
+    context: Int32
+    seq: Int64
+    time_us: Int64
+    late_us: Int64
+    frame: Int64
+    value_start: Int64
+    values: Float64
+    text_record: Int64
+    text_position: Int32
+    text: list[str]
+    timed: list[bool] = field(default_factory=list)
+    """Per stream: True where the sequence is a sparse time (seq = time_us), not a counter."""
+    period_us: list[int] = field(default_factory=list)
+    """Per stream: the configured period of a timed stream, 0 where none (then it has no gaps)."""
+
+
+@dataclass(slots=True)
+class Events:
+    """``e`` events (S6F11, S5F1), column by column. ``time_us`` is NO_TIME where the report has no time.
+
+    ``digest`` is the SHA-256 over the whole body (32 bytes); ``system`` the system bytes. ``role`` is start, end or None.
+    In ``chamber`` and ``context`` None means that the event does not say, '' that it says there is none.
+    """
+
+    tool: str
+    event: list[str | None]
+    ceid: list[int | None]
+    dataid: list[int | None]
+    time_us: Int64
+    late_us: Int64
+    chamber: list[str | None]
+    context: list[Context]
+    role: list[str | None]
+    vars: list[str]
+    digest: list[bytes]
+    system: Int64
+    frame: Int64
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What one stretch of a payload came to. Frames, rejected spans and other bytes tile it without overlap.
+
+    ``frame_start``, ``frame_stop``: the ``f`` frames that carry the records and events. ``other_bytes`` and ``other_frames``: what was
+    understood and is not data.
+    """
+
+    frame_start: Int64
+    frame_stop: Int64
+    records: Records | None
+    events: Events | None
+    rejected: list[Rejected]
+    other_bytes: int
+    other_frames: int
+
+
+class Decoder(Protocol):
+    """A format's decoder: no I/O, any cut into chunks gives the same records, events and spans.
+
+    No input raises; a payload that the configuration cannot map raises ``ingest.errors.MappingMissing``.
+    """
+
+    def feed(self, data: bytes) -> Iterator[Decoded]:
+        """Take the next bytes of the payload; yield what became whole."""
+
+    def finish(self) -> Iterator[Decoded]:
+        """The payload has ended: yield the rest, a torn tail as one rejected span."""

@@ -1,0 +1,1 @@
+"""What lasts: Parquet files, the catalog, the ledger and the quarantine, and the views that analysts query."""

@@ -1,0 +1,39 @@
+"""Faults of the environment: one base class, an exit code on each class, a message that says what to do."""
+
+from __future__ import annotations
+
+
+class LoadlockError(Exception):
+    """Base of every error that loadlock raises on purpose."""
+
+    exit_code = 1
+
+
+class NoLake(LoadlockError):
+    """There is no lake at this place, or its creation was interrupted."""
+
+    exit_code = 2
+
+
+class NewerLake(LoadlockError):
+    """The lake was written by a newer format than this software knows."""
+
+    exit_code = 2
+
+
+class Busy(LoadlockError):
+    """The writer lock or a dependency was not to be had in time; nothing is lost, try again."""
+
+    exit_code = 5
+
+
+class IntegrityError(LoadlockError):
+    """A file, an account or the ledger is not what was recorded."""
+
+    exit_code = 6
+
+
+class KeyReused(LoadlockError):
+    """The idempotency key was used before with other bytes."""
+
+    exit_code = 4
