@@ -1,0 +1,112 @@
+"""CPU time of contestants that run in turns, and the figures that come of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spread:
+    """CPU seconds of one contestant over all rounds."""
+
+    best: float
+    median: float
+    worst: float
+
+    @staticmethod
+    def of(seconds: Sequence[float]) -> Spread:
+        """Return the spread of ``seconds``."""
+        return Spread(min(seconds), statistics.median(seconds), max(seconds))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the result: ``goal`` is the limit, at least (``at_least``) or at most; None where there is none."""
+
+    name: str
+    value: float
+    unit: str
+    goal: float | None = None
+    at_least: bool = True
+    note: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Return whether the goal is met."""
+        if self.goal is None:
+            return None
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+    def row(self) -> dict[str, Any]:
+        """Return the figure as it stands in the result file."""
+        return asdict(self) | {"reached": self.reached}
+
+
+def race(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Spread]:
+    """Run all contestants in turns, ``rounds`` times; each returns the CPU seconds that count."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        for name, contestant in contestants.items():
+            seconds[name].append(contestant())
+            print(f"  round {number + 1}/{rounds} {name}: {seconds[name][-1]:.4f} CPU s", file=sys.stderr)
+    return {name: Spread.of(values) for name, values in seconds.items()}
+
+
+def timed(function: Callable[[], Any]) -> Callable[[], float]:
+    """Return a contestant of which all CPU time of the process counts, every thread's included."""
+
+    def run() -> float:
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+
+    return run
+
+
+def child(command: Sequence[str]) -> Callable[[], float]:
+    """Return a contestant of which the user and system CPU time of a child process counts."""
+
+    def run() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return run
+
+
+PEAK = "\nprint(next(int(line.split()[1]) // 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+"""A child's own peak in MB. ``ru_maxrss`` would not do: it starts at the peak of the process that forked it."""
+
+
+def peak_mb(script: str) -> int:
+    """Run a Python ``script`` in a child process and return its peak resident memory in MB."""
+    done = subprocess.run([sys.executable, "-c", script + PEAK], check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1])
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    libraries = ("numpy", "numba", "pyarrow", "polars", "duckdb", "secsgem", "zstandard")
+    versions = {name: version(name) for name in libraries}
+    return {"cpus": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version(), **versions}
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Return ``figures`` as text."""
+    lines = [f"{'figure':<34}{'value':>12} {'unit':<10}{'goal':>10}   reached  note"]
+    for figure in figures:
+        goal = "" if figure.goal is None else f"{'>=' if figure.at_least else '<='} {figure.goal:g}"
+        reached = {None: "", True: "yes", False: "NO"}[figure.reached]
+        lines.append(f"{figure.name:<34}{figure.value:>12.4g} {figure.unit:<10}{goal:>10}   {reached:<8} {figure.note}".rstrip())
+    return "\n".join(lines)
