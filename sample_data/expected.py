@@ -132,7 +132,7 @@ class Outcome:
             stop = offset + len(frame.data)
             if frame.reason is not None:
                 place = "quarantined"
-                self.quarantine.append({"file": payload.file, "start": offset, "stop": stop, "reason": frame.reason})
+                self.quarantine.append({"file": payload.file, "start": offset, "stop": stop, "reason_class": frame.reason})
             else:
                 place = min(fates, key=FATES.index, default="other")
             for account in accounts:

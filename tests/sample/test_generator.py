@@ -145,7 +145,7 @@ def test_payloads_are_out_of_order(payloads: list[Payload]) -> None:
 
 
 def test_damage_is_there(manifest: dict[str, Any], capture: dict[str, bytes]) -> None:
-    spans = {(span["file"], span["reason"]): capture[span["file"]][span["start"] : span["stop"]] for span in manifest["quarantine"]}
+    spans = {(span["file"], span["reason_class"]): capture[span["file"]][span["start"] : span["stop"]] for span in manifest["quarantine"]}
     assert len(spans) == 5
     torn, head = spans["ETCH02/0001.hsms", "incomplete_tail"], spans["ETCH02/0002.hsms", "malformed"]
     assert len(list(messages(torn + head))) == 1
