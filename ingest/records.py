@@ -53,7 +53,10 @@ Layout = tuple[Sensor, ...]
 
 @dataclass(slots=True, frozen=True)
 class Rejected:
-    """A byte range that could not be understood, with its bytes."""
+    """A byte range that could not be understood, with its bytes.
+
+    ``rows``: ``start`` and ``stop`` are row numbers (from 0) of a Parquet or Arrow file, ``data`` is the row as JSON, counted as 0 bytes.
+    """
 
     start: int
     stop: int
@@ -61,6 +64,7 @@ class Rejected:
     detail: str
     data: bytes
     tool: str | None = None
+    rows: bool = False
 
 
 @dataclass(slots=True)
@@ -122,7 +126,8 @@ class Decoded:
     """What one stretch of a payload came to. Frames, rejected spans and other bytes tile it without overlap.
 
     ``frame_start``, ``frame_stop``: the ``f`` frames that carry the records and events. ``other_bytes`` and ``other_frames``: what was
-    understood and is not data.
+    understood and is not data. A Parquet or Arrow file is one frame: it stands in the first Decoded that holds records; in later ones the
+    frame arrays are empty and ``records.frame`` is -1, meaning the payload's single frame.
     """
 
     frame_start: Int64
@@ -144,4 +149,4 @@ class Decoder(Protocol):
         """Take the next bytes of the payload; yield what became whole."""
 
     def finish(self) -> Iterator[Decoded]:
-        """The payload has ended: yield the rest, a torn tail as one rejected span."""
+        """Yield the rest, a torn tail as one rejected span: the payload has ended."""

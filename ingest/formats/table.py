@@ -1,0 +1,76 @@
+"""Tables by a mapping in the configuration: Parquet and Arrow IPC by their first bytes, delimited text else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ingest.config import Limits, TableSection
+from ingest.formats.columnar import ARROW_FILE, ARROW_STREAM, PARQUET, ColumnarDecoder
+from ingest.formats.delimited import DelimitedDecoder
+from ingest.mapping import TableMapping
+from ingest.records import Decoded, Decoder
+
+MAGICS = (PARQUET, ARROW_FILE, ARROW_STREAM)
+"""First bytes of the containers; everything else is text."""
+
+
+class TableDecoder:
+    """Decodes one payload of a table, as ``ingest.records.Decoder`` promises.
+
+    ``name`` is the mapping's name and the trace; ``source`` names the file in messages; ``tool`` overrides the mapping's (``--tool``);
+    ``captured`` is what the source's pattern took from the path; ``zone_of`` tells a tool's time zone where the mapping names none.
+    Raises MappingMissing, from ``feed`` or ``finish``, where a mapped column is missing or no tool can be told.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: TableSection,
+        source: str,
+        tool: str | None,
+        captured: Mapping[str, str],
+        zone_of: Callable[[str], str],
+        limits: Limits,
+    ) -> None:
+        self._mapping = TableMapping(name, table, source, tool, captured, zone_of)
+        self._limits = limits
+        self._head = b""
+        self._decoder: Decoder | None = None
+        self._fed = 0
+        self._told = 0
+
+    def feed(self, data: bytes) -> Iterator[Decoded]:
+        """Take the next bytes of the payload; yield what became whole."""
+        self._fed += len(data)
+        if self._decoder is None:
+            self._head += data
+            if any(len(self._head) < len(magic) and magic.startswith(self._head) for magic in MAGICS):
+                return
+            data = self._choose()
+        assert self._decoder is not None
+        yield from self._counted(self._decoder.feed(data))
+
+    def finish(self) -> Iterator[Decoded]:
+        """Yield the rest: the payload has ended."""
+        if self._decoder is None:
+            data = self._choose()
+            assert self._decoder is not None
+            yield from self._counted(self._decoder.feed(data))
+        yield from self._counted(self._decoder.finish())
+        assert self._told == self._fed, f"{self._told} bytes accounted for, {self._fed} fed"
+
+    def _choose(self) -> bytes:
+        head, self._head = self._head, b""
+        container = next((magic for magic in MAGICS if head.startswith(magic)), None)
+        if container is None:
+            self._decoder = DelimitedDecoder(self._mapping, self._limits)
+        else:
+            self._decoder = ColumnarDecoder(self._mapping, self._limits, container)
+        return head
+
+    def _counted(self, found: Iterator[Decoded]) -> Iterator[Decoded]:
+        """Pass on, and count the bytes that are accounted for."""
+        for decoded in found:
+            self._told += int((decoded.frame_stop - decoded.frame_start).sum()) + decoded.other_bytes
+            self._told += sum(span.stop - span.start for span in decoded.rejected if not span.rows)
+            yield decoded
