@@ -12,9 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-F = TypeVar("F", bound=Callable[..., Any])
+from typing import Any
 
 
 def _sources_digest() -> str:
@@ -38,11 +36,11 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
 import numba  # noqa: E402  (the cache folder must be named before numba reads its configuration)
 
 
-def kernel(function: F) -> F:
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile ``function`` in nopython mode, without the GIL, cached on disk."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
 
 
-def inline(function: F) -> F:
+def inline(function: Callable[..., Any]) -> Any:
     """Compile a small helper that kernels call; LLVM inlines it."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy", inline="never")(function)  # type: ignore[no-any-return]
+    return numba.njit(nogil=True, cache=True, error_model="numpy", inline="never")(function)

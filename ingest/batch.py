@@ -1,0 +1,374 @@
+"""One batch: decoded stretches become staged files and changed state; :mod:`ingest.closing` turns it into one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest import repeated
+from ingest.account import Payload
+from ingest.config import Config
+from ingest.eventbook import EventBook
+from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
+from ingest.records import Decoded, Int64, Layout, Rejected
+from ingest.segment import Pending, Registry, Segment
+from ingest.timing import Stages
+from ingest.tracefile import Reduced, TraceFile, groups_of
+from ingest.windowbook import WindowBook
+from kernels.missing import NULL_BITS
+from storage.files import StagedFile, Stager
+from storage.history import History, StagedTraces
+from storage.index import Window
+from storage.ledger import canonical
+from storage.schema import arrow_schema
+from storage.store import Store
+
+NOTHING = 3
+"""Outcome of a frame that carried no record."""
+
+PIECE_BYTES = 1 << 20
+QUARANTINE_BYTES = 32 << 20
+SEGMENT_SAMPLES = 4 << 20
+"""Samples that wait in memory before they are written; a batch of any size needs no more."""
+
+
+@dataclass(slots=True)
+class Written:
+    """A staged file of traces or conflicts, and the windows by which its rows were assigned, per chamber."""
+
+    file: StagedFile
+    place: StagedTraces
+    windows: dict[str, list[Window]]
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """One piece of at most 1 MiB."""
+
+    payload: Payload
+    rejected: Rejected
+
+
+class Batch:
+    """The payloads of one commit while they are decoded."""
+
+    def __init__(self, store: Store, config: Config, batch_id: str, new_id: Callable[[], str], stages: Stages) -> None:
+        self.store = store
+        self.config = config
+        self.batch_id = batch_id
+        self.new_id = new_id
+        self.stages = stages
+        self.registry = Registry()
+        self.history = History(store)
+        self.stager = Stager(store.data, new_id, level=config.lake.compression_level, row_group_rows=config.lake.row_group_rows)
+        self.keys = KeyBook(store.index, self.history, self.registry)
+        self.events = EventBook(store)
+        self.windows = WindowBook(store, store.index, config)
+        self.base = store.index.head()
+        self.payloads: list[Payload] = []
+        self.dictionaries: dict[str, str] = {}
+        self.reduced: dict[int, list[Reduced]] = {}
+        self.touched: dict[int, str] = {}
+        self.written: list[Written] = []
+        self.layouts: dict[tuple[str, str, Layout], None] = {}
+        self.tables: dict[str, list[pa.Table]] = {"texts": [], "conflicts": []}
+        self.quarantine: list[Quarantined] = []
+        self._quarantine_bytes = 0
+        self._pending = Pending(self.registry)
+
+    def open_payload(self, payload: Payload) -> None:
+        """Begin with ``payload``, which carries the next number."""
+        assert payload.number == len(self.payloads)
+        self.payloads.append(payload)
+
+    def drop_payload(self, payload: Payload) -> None:
+        """Forget a payload of which nothing was taken yet."""
+        assert self.payloads[-1] is payload
+        self.payloads.pop()
+
+    def take(self, payload: Payload, decoded: Decoded) -> None:
+        """Take what a stretch of ``payload`` came to."""
+        account = payload.account
+        account.bytes_other += decoded.other_bytes
+        account.frames_other += decoded.other_frames
+        for rejected in decoded.rejected:
+            self._reject(payload, rejected)
+        self._pending.add(payload.number, decoded)
+        if self._pending.samples >= SEGMENT_SAMPLES:
+            self.flush()
+
+    def _reject(self, payload: Payload, rejected: Rejected) -> None:
+        account = payload.account
+        tool = rejected.tool or payload.tool
+        if rejected.rows:
+            account.frames_quarantined += 1
+            self.quarantine.append(Quarantined(payload, rejected))
+            return
+        account.bytes_quarantined += rejected.stop - rejected.start
+        stride = PIECE_BYTES if len(rejected.data) == rejected.stop - rejected.start else rejected.stop - rejected.start
+        for start in range(rejected.start, rejected.stop, max(1, stride)):
+            stop = min(rejected.stop, start + stride)
+            data = rejected.data[start - rejected.start : stop - rejected.start] if stride == PIECE_BYTES else rejected.data
+            piece = Rejected(start, stop, rejected.reason, rejected.detail, data, tool)
+            account.frames_quarantined += 1
+            self.quarantine.append(Quarantined(payload, piece))
+            self._quarantine_bytes += len(data)
+        if self._quarantine_bytes > QUARANTINE_BYTES:
+            self.spill_quarantine()
+
+    def flush(self) -> None:
+        """Decide over everything that waits, and write what is new."""
+        parts = self._pending.parts
+        if not parts:
+            return
+        self._spill()
+        with self.stages("windows"):
+            rank = self._take_events(parts)
+        with self.stages("order"):
+            segment = self._pending.take()
+        self._settle_times(segment)
+        with self.stages("keys"):
+            outcome = self.keys.resolve(segment)
+        self._book(segment, outcome, rank)
+        with self.stages("windows"):
+            self._name_chambers(segment)
+        accepted = np.flatnonzero(outcome.state == ACCEPTED)
+        names = list(dict.fromkeys(key.tool for key in self.registry.streams))
+        tools = np.asarray([names.index(key.tool) for key in self.registry.streams], np.int64)
+        for number, tool in enumerate(names):
+            chosen = accepted[tools[segment.stream[accepted]] == number]
+            if len(chosen):
+                self._write(tool, segment, chosen)
+        self._keep_conflicts(segment, outcome)
+
+    # --- events
+
+    def _take_events(self, parts: Sequence[tuple[int, Decoded]]) -> np.ndarray:
+        """Keep the new events; return the outcome of every frame of ``parts`` (NOTHING for frames without an event)."""
+        ranks = [np.empty(0, np.int8)]
+        for number, part in parts:
+            events = part.events
+            rank = np.full(len(part.frame_start), NOTHING, np.int8)
+            ranks.append(rank)
+            if events is None or not len(events.time_us):
+                continue
+            payload = self.payloads[number]
+            payload.tools.add(events.tool)
+            before = self.events.ambiguous
+            starts = part.frame_start[events.frame].tolist()
+            fresh, context = self.events.take(events, payload.payload_id, starts)
+            payload.account.ambiguous_time += self.events.ambiguous - before
+            payload.account.record(ACCEPTED, sum(fresh))
+            payload.account.record(DUPLICATE, len(fresh) - sum(fresh))
+            payload.account.events += sum(fresh)
+            self.windows.add(events.tool, context, {event.chamber for event in context if event.chamber})
+            np.minimum.at(rank, events.frame, np.where(fresh, ACCEPTED, DUPLICATE).astype(np.int8))
+        for tool in {part.events.tool for _, part in parts if part.events is not None}:
+            self.windows.fold(tool)
+        return np.concatenate(ranks)
+
+    def _name_chambers(self, segment: Segment) -> None:
+        for number in np.unique(segment.stream[segment.context < 0]).tolist():
+            key = self.registry.streams[number]
+            self.windows.add(key.tool, [], {key.chamber or ""})
+        for tool in {self.registry.streams[i].tool for i in np.unique(segment.stream).tolist()}:
+            self.windows.fold(tool)
+
+    # --- times and accounts
+
+    def _settle_times(self, segment: Segment) -> None:
+        timed = [period >= 0 for period in self.registry.periods]
+
+        def neighbour(stream: int, time_us: int) -> tuple[int, int] | None:
+            runs = self.keys.state(stream).now
+            before = runs[runs[:, 0] <= time_us]
+            return (int(before[-1, 2]), int(before[-1, 3])) if len(before) else None
+
+        for number, count in enumerate(repeated.choose(segment, timed, neighbour).tolist()):
+            self.payloads[number].account.ambiguous_time += count
+
+    def _book(self, segment: Segment, outcome: Outcome, rank: np.ndarray) -> None:
+        """Enter frames, bytes, records and samples in the payloads' accounts; ``rank`` holds the outcomes of event frames."""
+        framed = segment.frame >= 0
+        np.minimum.at(rank, segment.frame[framed], outcome.state[framed])
+        size = segment.frame_stop - segment.frame_start
+        count = len(self.payloads)
+        for state in (ACCEPTED, CONFLICT, DUPLICATE, NOTHING):
+            chosen = rank == state
+            total = np.bincount(segment.frame_payload[chosen], weights=size[chosen], minlength=count).astype(np.int64)
+            frames = np.bincount(segment.frame_payload[chosen], minlength=count)
+            for number in np.flatnonzero(frames).tolist():
+                account = self.payloads[number].account
+                if state == NOTHING:
+                    account.bytes_other += int(total[number])
+                    account.frames_other += int(frames[number])
+                else:
+                    account.frame(state, int(total[number]))
+        for i in np.flatnonzero(segment.frame_start == 0).tolist():
+            self.payloads[int(segment.frame_payload[i])].unit = (int(rank[i]), int(size[i]))
+        for state in (ACCEPTED, CONFLICT, DUPLICATE):
+            records = np.bincount(segment.payload[outcome.state == state], minlength=count)
+            for number in np.flatnonzero(records).tolist():
+                self.payloads[number].account.record(state, int(records[number]))
+        kept = outcome.state == ACCEPTED
+        samples = np.bincount(segment.payload[kept], weights=segment.count[kept], minlength=count).astype(np.int64)
+        for number in np.flatnonzero(samples).tolist():
+            self.payloads[number].account.samples += int(samples[number])
+        for pair in np.unique(np.stack([segment.payload, segment.stream]), axis=1).T.tolist():
+            self.payloads[pair[0]].tools.add(self.registry.streams[pair[1]].tool)
+        for number in np.unique(segment.payload[~framed]).tolist():
+            self._rebook(self.payloads[number], int(outcome.state[(segment.payload == number) & ~framed].min()))
+
+    def _rebook(self, payload: Payload, state: int) -> None:
+        """Move the bytes of a payload that is one frame when later records make it count for more."""
+        assert payload.unit is not None
+        before, size = payload.unit
+        if state >= before:
+            return
+        account = payload.account
+        if before == NOTHING:
+            account.bytes_other -= size
+            account.frames_other -= 1
+        else:
+            account.frame(before, -size)
+        account.frame(state, size)
+        payload.unit = (state, size)
+
+    # --- writing
+
+    def _write(self, tool: str, segment: Segment, record: Int64) -> None:
+        with self.stages("windows"):
+            window = self.assign(tool, segment, record, create=True)
+            listed = self._windows_of(tool, segment, record)
+            by_id = {w.window_id: w for windows in listed.values() for w in windows} | self.windows.context_windows()
+        groups = groups_of(segment, self.registry, record, window)
+        self.layouts |= dict.fromkeys((tool, group.trace, group.layout) for group in groups)
+        payload_ids = [payload.payload_id for payload in self.payloads]
+        traces = TraceFile(tool, segment, self.registry, groups, payload_ids)
+        with self.stages("write"):
+            pieces = traces.pieces(self.config.lake.row_group_rows, by_id, self.stages)
+            staged = self.stager.write_pieces("traces", pieces, traces.schema(), traces.encoding())
+        self._register(tool, staged, segment, record, listed)
+        for reduced in traces.reduced:
+            self.reduced.setdefault(reduced.window.window_id, []).append(reduced)
+        for window_id in np.unique(window[window > 0]).tolist():
+            self.touched[window_id] = tool
+        self._keep_texts(segment, record)
+
+    def _register(self, tool: str, staged: StagedFile, segment: Segment, record: Int64, windows: dict[str, list[Window]]) -> None:
+        times = segment.time_us[record]
+        place = StagedTraces(staged.table, tool, staged.path, int(times.min()), int(times.max()))
+        self.history.staged.append(place)
+        self.written.append(Written(staged, place, windows))
+
+    def _windows_of(self, tool: str, segment: Segment, record: Int64) -> dict[str, list[Window]]:
+        times = segment.time_us[record]
+        chambers = {self.registry.streams[i].chamber or "" for i in np.unique(segment.stream[record]).tolist()}
+        return {chamber: self.windows.windows(tool, chamber, int(times.min()), int(times.max())) for chamber in chambers}
+
+    def assign(self, tool: str, segment: Segment, record: Int64, *, create: bool) -> Int64:
+        """Return the window of each record, 0 for none: by its context where it has one, else by its time."""
+        window = np.zeros(len(record), np.int64)
+        chambers = [key.chamber or "" for key in self.registry.streams]
+        names = {name: i for i, name in enumerate(dict.fromkeys(chambers))}
+        chamber_of = np.asarray([names[name] for name in chambers], np.int64)[segment.stream[record]]
+        context, time_us = segment.context[record].astype(np.int64), segment.time_us[record]
+        code = chamber_of * (len(self.registry.contexts) + 1) + context + 1
+        spelled = list(names)
+        for value in np.unique(code).tolist():
+            chamber, number = divmod(value, len(self.registry.contexts) + 1)
+            at = np.flatnonzero(code == value)
+            if number == 0:
+                window[at] = self.windows.assign(tool, spelled[chamber], time_us[at])
+            else:
+                times = time_us[at]
+                window[at] = self.windows.context_window(
+                    tool, spelled[chamber], tuple(self.registry.contexts[number - 1]), int(times.min()), int(times.max()), create=create
+                )
+        return window
+
+    def _keep_texts(self, segment: Segment, record: Int64) -> None:
+        if not segment.texts:
+            return
+        rows = []
+        for i in record[np.isin(record, np.fromiter(segment.texts, np.int64))].tolist():
+            key = self.registry.streams[int(segment.stream[i])]
+            layout = self.registry.layouts[int(segment.layout[i])]
+            payload = self.payloads[int(segment.payload[i])].payload_id
+            rows += [(*key, int(segment.seq[i]), int(segment.time_us[i]), layout[p].name, p + 1, text, payload) for p, text in segment.texts[i]]
+        if rows:
+            self.tables["texts"].append(rows_table("texts", rows))
+
+    def _keep_conflicts(self, segment: Segment, outcome: Outcome) -> None:
+        if not outcome.kept:
+            return
+        record = np.asarray(sorted(outcome.kept), np.int64)
+        bits = segment.values.view(np.int64)
+        rows = []
+        windows: dict[int, int] = {}
+        for tool in {self.registry.streams[int(segment.stream[i])].tool for i in record}:
+            own = np.asarray([i for i in record.tolist() if self.registry.streams[int(segment.stream[i])].tool == tool], np.int64)
+            windows |= dict(zip(own.tolist(), self.assign(tool, segment, own, create=False).tolist(), strict=True))
+        for i in record.tolist():
+            key = self.registry.streams[int(segment.stream[i])]
+            layout = self.registry.layouts[int(segment.layout[i])]
+            kept = outcome.kept[i]
+            kept_id = self.payloads[kept].payload_id if isinstance(kept, int) else kept
+            texts = dict(segment.texts.get(i, ()))
+            payload = self.payloads[int(segment.payload[i])].payload_id
+            a = int(segment.value_start[i])
+            for p, sensor in enumerate(layout):
+                value = None if bits[a + p] == NULL_BITS else float(segment.values[a + p])
+                rows.append(
+                    (
+                        *(*key, int(segment.seq[i]), int(segment.time_us[i]), sensor.name, p + 1, value, windows[i] or None, payload),
+                        *(int(segment.byte_start[i]), texts.get(p), kept_id),
+                    )
+                )
+        self.tables["conflicts"].append(rows_table("conflicts", rows))
+
+    def _spill(self) -> None:
+        """Write small tables that wait in memory, so that the next segment's look at history finds them."""
+        for name, tables in self.tables.items():
+            if tables:
+                joined = pa.concat_tables(tables)
+                tables.clear()
+                for tool in joined.column("tool").unique().to_pylist():
+                    own = joined.filter(pc.equal(joined.column("tool"), tool))
+                    staged = self.stager.write(name, own.sort_by([("trace", "ascending"), ("ts", "ascending")]))
+                    times = own.column("ts").cast(pa.int64()).to_numpy()
+                    place = StagedTraces(name, tool, staged.path, int(times.min()), int(times.max()))
+                    self.history.staged.append(place)
+                    if name == "conflicts":
+                        self.written.append(Written(staged, place, {}))
+
+    def spill_quarantine(self) -> None:
+        """Write the quarantined pieces that wait in memory."""
+        if not self.quarantine:
+            return
+        rows = [
+            (
+                *(f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}", q.payload.payload_id, q.rejected.tool),
+                *(q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail, q.rejected.data, q.rejected.rows),
+                *(q.payload.format, q.payload.mapping, canonical(q.payload.captured)),
+            )
+            for q in self.quarantine
+        ]
+        self.stager.write("quarantine_log", rows_table("quarantine_log", rows))
+        self.quarantine.clear()
+        self._quarantine_bytes = 0
+
+
+def rows_table(name: str, rows: Sequence[tuple[object, ...]]) -> pa.Table:
+    """Build rows of the lake's table ``name``; times are given in microseconds."""
+    schema = arrow_schema(name)
+    columns = list(zip(*rows, strict=True)) if rows else [() for _ in schema]
+    arrays = [
+        pa.array(column, pa.int64()).cast(field.type) if pa.types.is_timestamp(field.type) else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)

@@ -1,0 +1,226 @@
+"""The end of a batch: final windows, features, gaps and accounts become one :class:`storage.store.Change`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from ingest import features
+from ingest.account import Account
+from ingest.batch import Batch, rows_table
+from ingest.gaps import Gap, gap_id, gaps_of
+from ingest.keys import StreamState
+from ingest.reassign import Reassignment, paths_of
+from storage.index import IndexDelta, Window
+from storage.schema import ACCOUNT
+from storage.store import Change
+
+INLINE_ROWS = 512
+"""Tables of at most this many rows go into the catalog itself; larger ones become a data file."""
+
+
+class Closing:
+    """A finished batch that can be committed as any ledger seq."""
+
+    def __init__(self, batch: Batch, *, actor: str, software: str, config_digest: str | None) -> None:
+        self._batch = batch
+        self._actor = actor
+        self._software = software
+        self._config_digest = config_digest
+        batch.flush()
+        self.totals = Account()
+        for payload in batch.payloads:
+            payload.account.check(payload.source)
+            self.totals.add(payload.account)
+        with batch.stages("windows"):
+            self._reassignment = Reassignment(batch)
+            self._reassignment.run()
+            self._settle_windows()
+        with batch.stages("features"):
+            without = paths_of(self._reassignment.removed.values())
+            self._features = features.collect(batch, self._revised, self._reassignment.windows, without)
+        with batch.stages("keys"):
+            self._states = [state for state in batch.keys.states.values() if state.before is not state.now]
+            self._settle_gaps()
+        batch.spill_quarantine()
+
+    @property
+    def windows(self) -> int:
+        """Windows created or revised."""
+        return len(self._revised)
+
+    @property
+    def features(self) -> int:
+        """Feature rows written."""
+        return sum(len(piece.positions) for piece in self._features)
+
+    def tools(self) -> list[str]:
+        """Return the tools that the batch touched."""
+        named = {tool for payload in self._batch.payloads for tool in payload.tools | ({payload.tool} if payload.tool else set())}
+        return sorted(named)
+
+    def _settle_windows(self) -> None:
+        """Find the windows whose row or samples changed."""
+        batch = self._batch
+        current, self._withdrawn = batch.windows.finish()
+        touched = set(batch.touched) | self._reassignment.windows
+        self._replaced: list[Window] = []
+        self._revised: list[Window] = []
+        for window_id, window in current.items():
+            old = batch.store.index.window(window_id) if window_id not in batch.windows.new_ids else None
+            if old is None or window_id in touched or not old.same_row(window):
+                self._revised.append(window)
+                if old is not None:
+                    self._replaced.append(old)
+        for window_id in touched - set(current) - {window.window_id for window in self._withdrawn}:
+            old = batch.store.index.window(window_id)
+            if old is not None:
+                self._revised.append(old)
+                self._replaced.append(old)
+        self._revised.sort(key=lambda w: (w.started_us, w.window_id))
+
+    def _settle_gaps(self) -> None:
+        self._opened: list[tuple[StreamState, Gap]] = []
+        self._closed: list[str] = []
+        self.gaps = 0
+        for state in self._batch.keys.states.values():
+            now = gaps_of(state.now, state.period_us)
+            self.gaps += len(now)
+            if state.before is state.now:
+                continue
+            before = gaps_of(state.before, state.period_us)
+            self._opened += [(state, gap) for gap in sorted(now - before)]
+            self._closed += [gap_id(state, gap) for gap in sorted(before - now)]
+
+    # --- the commit
+
+    def change(self, seq: int, now: datetime) -> Change:
+        """Return what the commit with ledger seq ``seq`` makes visible."""
+        batch = self._batch
+        rows: dict[str, pa.Table] = {
+            "events": batch.events.table(),
+            "windows_log": self._window_rows(seq),
+            "features_log": features.table_of(self._features, seq),
+            "texts": _joined("texts", batch.tables["texts"]),
+            "conflicts": _joined("conflicts", batch.tables["conflicts"]),
+            "gaps_log": self._gap_rows(seq),
+        }
+        for name in list(rows):
+            if rows[name].num_rows > INLINE_ROWS:
+                batch.stager.write(name, rows.pop(name))
+        rows |= {
+            "superseded": self._superseded(seq),
+            "streams_log": self._stream_rows(seq),
+            "payloads": self._payload_rows(seq, now),
+            "sensors": self._sensor_rows(now),
+            "circuits_log": self._circuit_rows(seq),
+            "dictionaries": rows_table("dictionaries", [(tool, body, seq) for tool, body in sorted(batch.dictionaries.items())]),
+        }
+        return Change(
+            "ingest", self._actor, batch.batch_id, self._body(), self._index(seq), list(batch.stager.files), dict(self._reassignment.removed), rows
+        )
+
+    def _window_rows(self, seq: int) -> pa.Table:
+        return rows_table(
+            "windows_log",
+            [
+                (w.window_id, w.tool, w.chamber or None, *w.context, w.occurrence, w.started_us, w.ended_us, w.complete, w.source, w.ordinal, seq)
+                for w in self._revised
+            ],
+        )
+
+    def _superseded(self, seq: int) -> pa.Table:
+        windows = [("window", "", w.window_id, w.revision, seq) for w in [*self._replaced, *self._withdrawn]]
+        return rows_table("superseded", [*windows, *(("gap", name, None, None, seq) for name in self._closed)])
+
+    def _gap_rows(self, seq: int) -> pa.Table:
+        return rows_table("gaps_log", [(gap_id(state, gap), *state.key, *gap, seq) for state, gap in self._opened])
+
+    def _stream_rows(self, seq: int) -> pa.Table:
+        rows = []
+        for state in self._states:
+            common = (*state.key, state.timed, max(0, state.period_us))
+            rows += [(*common, -1, *run, seq) for run in state.removed()]
+            rows += [(*common, 1, *run, seq) for run in state.added()]
+        return rows_table("streams_log", rows)
+
+    def _payload_rows(self, seq: int, now: datetime) -> pa.Table:
+        stamp = _microseconds(now)
+        rows = []
+        for payload in self._batch.payloads:
+            row = payload.row()
+            head = [row[name] for name in ("payload_id", "key", "sha256", "tool", "format", "source", "state")]
+            rows.append((*head, stamp, self._batch.batch_id, self._config_digest, *(row[name] for name in ACCOUNT), payload.size, seq))
+        return rows_table("payloads", rows)
+
+    def _sensor_rows(self, now: datetime) -> pa.Table:
+        """Return the names of positions that the lake does not know yet, or knows by another name."""
+        known: dict[tuple[str, str, int], tuple[Any, ...]] = {}
+        pairs = sorted({(tool, trace) for tool, trace, _ in self._batch.layouts})
+        for tool, trace in pairs:
+            found = self._batch.store.rows(
+                "SELECT position, sensor, unit, svid, source FROM lake.main.sensors WHERE tool = ? AND trace = ? ORDER BY valid_from", [tool, trace]
+            )
+            known |= {(tool, trace, row[0]): tuple(row[1:]) for row in found}
+        rows = []
+        stamp = _microseconds(now)
+        for tool, trace, layout in self._batch.layouts:
+            for position, sensor in enumerate(layout, start=1):
+                if known.get((tool, trace, position)) != tuple(sensor):
+                    known[tool, trace, position] = tuple(sensor)
+                    rows.append((tool, trace, position, *sensor, stamp, None))
+        return rows_table("sensors", rows)
+
+    def _circuit_rows(self, seq: int) -> pa.Table:
+        fresh = [tool for tool in self.tools() if self._batch.store.index.tool_revision(tool) == 0]
+        return rows_table("circuits_log", [(tool, "closed", "first data", None, None, 0, seq) for tool in fresh])
+
+    def _body(self) -> dict[str, Any]:
+        batch = self._batch
+        root = batch.store.path
+        return {
+            "software": self._software,
+            "config_digest": self._config_digest,
+            "tools": self.tools(),
+            "chambers": [list(pair) for pair in batch.windows.chambers()],
+            "counts": self.totals.figures() | {"windows": self.windows, "features": self.features, "gaps": self.gaps},
+            "payloads": [
+                {"payload_id": p.payload_id, "key": p.key, "sha256": p.sha256, "size": p.size, "source": p.source} | p.account.figures()
+                for p in batch.payloads
+            ],
+            "files": [staged.entry(root) for staged in batch.stager.files],
+            "removed": [path.relative_to(root).as_posix() for paths in self._reassignment.removed.values() for path in paths],
+        }
+
+    def _index(self, seq: int) -> IndexDelta:
+        batch = self._batch
+        void, kept = batch.windows.checkpoints()
+        keyed = [(state, (state.key.tool, state.key.chamber or "", state.key.trace, state.key.stream)) for state in self._states]
+        return IndexDelta(
+            seq,
+            "",
+            payloads=[(p.key, p.payload_id, p.sha256, p.size, seq) for p in batch.payloads],
+            streams=[(*key, state.timed, max(0, state.period_us)) for state, key in keyed],
+            runs_removed=[(*key, *run) for state, key in keyed for run in state.removed()],
+            runs_added=[(*key, *run) for state, key in keyed for run in state.added()],
+            windows=[replace(window, revision=seq) for window in self._revised],
+            windows_removed=[window.window_id for window in self._withdrawn],
+            tools=dict.fromkeys(self.tools(), seq),
+            chambers=batch.windows.chambers(),
+            checkpoints_void=void,
+            checkpoints=kept,
+        )
+
+
+def _joined(name: str, tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables) if tables else rows_table(name, [])
+
+
+def _microseconds(moment: datetime) -> int:
+    delta = moment - datetime(1970, 1, 1)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+

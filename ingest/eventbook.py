@@ -1,0 +1,104 @@
+"""Events: identified by (tool, ceid, time, whole body), or without a time by (tool, body, system bytes); kept once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.records import NO_TIME, Events
+from ingest.windows import ContextEvent
+from storage.schema import arrow_schema
+from storage.store import Store
+
+Identity = tuple[int | None, int, str]
+"""(ceid or system bytes, time_us or NO_TIME, digest)."""
+
+
+@dataclass(slots=True)
+class EventBook:
+    """The events of a batch: which are new, and their rows."""
+
+    store: Store
+    _seen: dict[str, set[Identity]] = field(default_factory=dict)
+    _rows: list[tuple[object, ...]] = field(default_factory=list)
+    ambiguous: int = 0
+
+    def __len__(self) -> int:
+        """Return how many new events there are."""
+        return len(self._rows)
+
+    def take(self, events: Events, payload_id: str, byte_start: Sequence[int]) -> tuple[list[bool], list[ContextEvent]]:
+        """Keep what is new of ``events``; return a mask of the new ones and what the windows need of them."""
+        times = self._times(events)
+        identities: list[Identity] = [
+            (events.ceid[i], times[i], events.digest[i].hex()) if times[i] != NO_TIME else (int(events.system[i]), NO_TIME, events.digest[i].hex())
+            for i in range(len(times))
+        ]
+        seen = self._seen.setdefault(events.tool, set())
+        seen |= self._stored(events.tool, identities)
+        fresh: list[bool] = []
+        context: list[ContextEvent] = []
+        for i, identity in enumerate(identities):
+            new = identity not in seen
+            fresh.append(new)
+            if not new:
+                continue
+            seen.add(identity)
+            chamber = events.chamber[i] or None
+            timed = times[i] != NO_TIME
+            self._rows.append(
+                (
+                    *(events.tool, chamber, events.event[i], events.ceid[i], events.dataid[i], times[i] if timed else None, events.vars[i]),
+                    *(payload_id, byte_start[i], *events.context[i], events.role[i], int(events.system[i]), identity[2]),
+                )
+            )
+            if timed:
+                ceid = events.ceid[i]
+                context.append(
+                    ContextEvent(times[i], events.role[i], -1 if ceid is None else ceid, identity[2], chamber, tuple(events.context[i]))  # type: ignore[arg-type]
+                )
+        return fresh, context
+
+    def _times(self, events: Events) -> list[int]:
+        """Settle repeated local hours: the reading that keeps the order of the payload, else the earlier one."""
+        times = events.time_us.tolist()
+        for i in np.flatnonzero(events.late_us != events.time_us).tolist():
+            self.ambiguous += 1
+            late = int(events.late_us[i])
+            if i and times[i] < times[i - 1] <= late:
+                times[i] = late
+        return times
+
+    def _stored(self, tool: str, identities: Sequence[Identity]) -> set[Identity]:
+        timed = [identity[1] for identity in identities if identity[1] != NO_TIME]
+        found: set[Identity] = set()
+        if timed:
+            rows = self.store.rows(
+                "SELECT ceid, epoch_us(ts), body_digest FROM lake.main.events "
+                "WHERE tool = ? AND ts BETWEEN make_timestamp(?) AND make_timestamp(?)",
+                [tool, min(timed), max(timed)],
+            )
+            found |= {(ceid, time_us, digest) for ceid, time_us, digest in rows}
+        if len(timed) < len(identities):
+            digests = [identity[2] for identity in identities if identity[1] == NO_TIME]
+            rows = self.store.rows(
+                "SELECT system_bytes, body_digest FROM lake.main.events WHERE tool = ? AND ts IS NULL AND list_contains(?, body_digest)",
+                [tool, digests],
+            )
+            found |= {(system, NO_TIME, digest) for system, digest in rows}
+        return found
+
+    def table(self) -> pa.Table:
+        """Return the rows of the new events."""
+        schema = arrow_schema("events")
+        columns = list(zip(*self._rows, strict=True)) if self._rows else [[] for _ in schema]
+        return pa.table(
+            [
+                pa.array(column, pa.int64()).cast(field.type) if field.name == "ts" else pa.array(column, field.type)
+                for column, field in zip(columns, schema, strict=True)
+            ],
+            schema=schema,
+        )

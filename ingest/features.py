@@ -1,0 +1,108 @@
+"""Feature rows: what segments reduced in memory where that is the whole window, else all its samples read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.batch import Batch
+from ingest.records import Float64
+from ingest.tracefile import Reduced
+from kernels.missing import NULL
+from kernels.reduce import COLUMNS, reduce_windows
+from storage.index import Window
+from storage.schema import arrow_schema
+
+WINDOWS_PER_READ = 512
+FAR_US = 1 << 61
+
+
+def whole(window: Window, pieces: Sequence[Reduced], new_ids: set[int], moved: set[int]) -> bool:
+    """Tell whether ``pieces`` hold every sample of ``window``: born in this batch, one piece a trace, borders as they were."""
+    traces = [piece.trace for piece in pieces]
+    return (
+        window.window_id in new_ids
+        and window.window_id not in moved
+        and len(traces) == len(set(traces))
+        and all(piece.window.started_us == window.started_us for piece in pieces)
+    )
+
+
+def collect(batch: Batch, windows: Sequence[Window], moved: set[int], without: Sequence[str]) -> list[Reduced]:
+    """Return the statistics of all sensors of ``windows``, in order of window and trace."""
+    ready: list[Reduced] = []
+    again: dict[str, list[Window]] = {}
+    for window in windows:
+        pieces = batch.reduced.get(window.window_id, [])
+        if whole(window, pieces, batch.windows.new_ids, moved):
+            ready += [Reduced(window, piece.trace, piece.positions, piece.names, piece.statistics) for piece in pieces]
+        else:
+            again.setdefault(window.tool, []).append(window)
+    for tool, members in again.items():
+        members.sort(key=lambda w: (w.started_us, w.window_id))
+        for a in range(0, len(members), WINDOWS_PER_READ):
+            ready += _read_back(batch, tool, members[a : a + WINDOWS_PER_READ], without)
+    return sorted(ready, key=lambda piece: (piece.window.started_us, piece.window.window_id, piece.trace))
+
+
+def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequence[str]) -> Iterable[Reduced]:
+    lo = min(window.started_us for window in windows)
+    hi = max(FAR_US if window.ended_us is None else window.ended_us for window in windows)
+    by_id = {window.window_id: window for window in windows}
+    rows = batch.history.windows(tool, sorted(by_id), lo, hi, without).combine_chunks()
+    if rows.num_rows == 0:
+        return []
+    ids, position, time_us = (rows.column(name).to_numpy() for name in ("window_id", "position", "time_us"))
+    trace = rows.column("trace").combine_chunks().dictionary_encode()
+    sensor = rows.column("sensor").combine_chunks()
+    code = trace.indices.to_numpy()
+    values: Float64 = np.ascontiguousarray(rows.column("value").combine_chunks().fill_null(NULL).to_numpy(zero_copy_only=False))
+    edge = np.flatnonzero(np.append(True, (np.diff(ids) != 0) | (np.diff(code) != 0) | (np.diff(position) != 0)))
+    stop = np.append(edge[1:], len(ids))
+    began = np.asarray([by_id[i].started_us for i in ids[edge].tolist()], np.int64)
+    statistics = reduce_windows(values.reshape(1, -1), time_us, edge, stop, began)[:, 0, :]
+    names = sensor.take(pa.array(stop - 1)).to_pylist()
+    out: list[Reduced] = []
+    outer = np.flatnonzero(np.append(True, (np.diff(ids[edge]) != 0) | (np.diff(code[edge]) != 0)))
+    for a, b in zip(outer.tolist(), np.append(outer[1:], len(edge)).tolist(), strict=True):
+        window = by_id[int(ids[edge[a]])]
+        out.append(Reduced(window, trace.dictionary[int(code[edge[a]])].as_py(), position[edge[a:b]].tolist(), names[a:b], statistics[a:b]))
+    return out
+
+
+def table_of(pieces: Sequence[Reduced], revision: int) -> pa.Table:
+    """Return the feature rows of ``pieces``."""
+    schema = arrow_schema("features_log")
+    if not pieces:
+        return schema.empty_table()
+    lengths = [len(piece.positions) for piece in pieces]
+    statistics = np.concatenate([piece.statistics for piece in pieces])
+    columns: dict[str, pa.Array] = {}
+    for i, name in enumerate(COLUMNS):
+        column = statistics[:, i]
+        columns[name] = pa.array(column.astype(np.int64)) if i < 2 else pa.array(column, mask=np.isnan(column))
+    of_window = {
+        "window_id": [piece.window.window_id for piece in pieces],
+        "tool": [piece.window.tool for piece in pieces],
+        "chamber": [piece.window.chamber or None for piece in pieces],
+        "trace": [piece.trace for piece in pieces],
+        "lot": [piece.window.lot for piece in pieces],
+        "wafer": [piece.window.wafer for piece in pieces],
+        "recipe": [piece.window.recipe for piece in pieces],
+        "step": [piece.window.step for piece in pieces],
+        "occurrence": [piece.window.occurrence for piece in pieces],
+        "started_at": [piece.window.started_us for piece in pieces],
+        "ended_at": [piece.window.ended_us for piece in pieces],
+        "complete": [piece.window.complete for piece in pieces],
+    }
+    repeat = pa.array(np.repeat(np.arange(len(pieces)), lengths))
+    for name, values in of_window.items():
+        kind = schema.field(name).type
+        column = pa.array(values, pa.int64()).cast(kind) if pa.types.is_timestamp(kind) else pa.array(values, kind)
+        columns[name] = column.take(repeat)
+    columns["sensor"] = pa.array([name for piece in pieces for name in piece.names], pa.string())
+    columns["position"] = pa.array([position for piece in pieces for position in piece.positions], pa.int32())
+    columns["revision"] = pa.array(np.full(len(repeat), revision))
+    return pa.table([columns[field.name] for field in schema], schema=schema)

@@ -1,0 +1,52 @@
+"""Which decoder takes which format: a new format is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ingest.config import Config
+from ingest.records import Decoder
+from ingest.sources import Delivery
+
+
+@dataclass(slots=True)
+class Opened:
+    """A decoder at work; ``dictionary`` returns what it learned as JSON, None where it learned nothing."""
+
+    decoder: Decoder
+    dictionary: Callable[[], str | None]
+
+
+def _hsms(delivery: Delivery, config: Config, known: Callable[[str], str | None]) -> Opened:
+    from ingest.dictionary import Dictionary
+    from ingest.formats.hsms import HsmsDecoder
+
+    tool = delivery.tool or ""
+    body = known(tool)
+    decoder = HsmsDecoder(
+        tool, delivery.captured, config.model(tool), Dictionary() if body is None else Dictionary.from_json(body), config.limits
+    )
+    return Opened(decoder, lambda: decoder.dictionary.to_json() if decoder.learned else None)
+
+
+def _table(delivery: Delivery, config: Config, _known: Callable[[str], str | None]) -> Opened:
+    from ingest.formats.table import TableDecoder
+
+    assert delivery.mapping is not None
+
+    def zone_of(tool: str) -> str:
+        model = config.model(tool)
+        return model.timezone if model else "UTC"
+
+    table = config.tables[delivery.mapping]
+    decoder = TableDecoder(delivery.mapping, table, delivery.source, delivery.tool, delivery.captured, zone_of, config.limits)
+    return Opened(decoder, lambda: None)
+
+
+DECODERS: dict[str, Callable[[Delivery, Config, Callable[[str], str | None]], Opened]] = {"hsms": _hsms, "table": _table}
+
+
+def open_decoder(delivery: Delivery, config: Config, known: Callable[[str], str | None]) -> Opened:
+    """Return the decoder of a delivery; ``known`` gives the dictionary that the lake holds of a tool."""
+    return DECODERS[delivery.format](delivery, config, known)

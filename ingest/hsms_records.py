@@ -1,0 +1,223 @@
+"""S6F1 columns to ``Records``: groups, names, times and texts, whole columns at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.hsms_frames import Stretch
+from ingest.hsms_settings import NO_COUNT, Settings
+from ingest.items import BLANKS, INTEGER, NUMBER, jis_text, localized_text, plain_text
+from ingest.records import Int64, Layout, Records, StreamKey
+from ingest.zone import to_utc
+from kernels import secs
+
+from kernels.secs_text import EMPTY, LOCAL, UNREADABLE
+from kernels.secs_values import SIDE_JIS, SIDE_LOCALIZED, SIDE_NUMBER, SIDE_SIGNED, SIDE_UNSIGNED
+
+EXACT = 1 << 53
+LOWEST = int(np.iinfo(np.int64).min)
+Bytes = npt.NDArray[np.uint8]
+
+SOUND, MISGROUPED, MISCOUNTED, BAD_TIME, UNTIMED, BAD_SEQ = 0, 1, 2, 3, 4, 5
+WHY = {MISGROUPED: "group_mismatch", MISCOUNTED: "sensor_count", BAD_TIME: "bad_time", UNTIMED: "no_time", BAD_SEQ: "bad_shape"}
+
+
+@dataclass(slots=True)
+class Messages:
+    """``n`` S6F1 in payload order; ``start`` and ``stop`` are bytes of the payload, ``value_start`` counts in ``values``."""
+
+    start: Int64
+    stop: Int64
+    trace: Int64
+    setting: Int64
+    seq: Int64
+    time_us: Int64
+    late_us: Int64
+    value_start: Int64
+    positions: Int64
+    values: npt.NDArray[np.float64]
+    text_message: list[int]
+    text_position: list[int]
+    text: list[str]
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> Messages:
+        """Return the messages where ``keep`` holds, their values moved together."""
+        if keep.all():
+            return self
+        positions = self.positions[keep]
+        number = (np.cumsum(keep) - 1).tolist()
+        texts = [(number[m], p, t) for m, p, t in zip(self.text_message, self.text_position, self.text, strict=True) if keep[m]]
+        return Messages(
+            self.start[keep],
+            self.stop[keep],
+            self.trace[keep],
+            self.setting[keep],
+            self.seq[keep],
+            self.time_us[keep],
+            self.late_us[keep],
+            np.cumsum(positions) - positions,
+            positions,
+            self.values[np.repeat(keep, self.positions)],
+            [m for m, _, _ in texts],
+            [p for _, p, _ in texts],
+            [t for _, _, t in texts],
+        )
+
+
+def side_text(kind: int, a: int, raw: bytes) -> tuple[float | None, str | None]:
+    """Return (the number, or None where the kernel has written it; the text to keep, or None) of one side entry."""
+    if kind == SIDE_SIGNED:
+        return None, str(a)
+    if kind == SIDE_UNSIGNED:
+        return None, str(a & 0xFFFF_FFFF_FFFF_FFFF)
+    text = localized_text(raw) if kind == SIDE_LOCALIZED else jis_text(raw) if kind == SIDE_JIS else plain_text(raw)
+    number = text.strip(BLANKS)
+    if kind not in (SIDE_NUMBER, SIDE_LOCALIZED) or not (number.isascii() and NUMBER.fullmatch(number)):
+        return None, text or None
+    value = float(number)
+    beyond = INTEGER.fullmatch(number) and (abs(value) > EXACT or (abs(value) == EXACT and int(number.lstrip("+-0")) > EXACT))
+    return value, number if beyond else None
+
+
+def messages_of(stretch: Stretch, buf: Bytes, base: int, settings: Settings, traces: list[str], zone: str) -> tuple[Messages, Int64]:
+    """Return the S6F1 of a stretch and what the time of each came to (flag)."""
+    m = stretch.messages
+    flag, time_us = m[secs.FLAG], m[secs.TIME]
+    late_us = time_us
+    if zone != "UTC" and len(flag):
+        local = flag == LOCAL
+        early, late = to_utc(time_us[local], zone)
+        time_us, late_us = time_us.copy(), time_us.copy()
+        time_us[local], late_us[local] = early, late
+    out = Messages(
+        m[secs.START] + base,
+        m[secs.STOP] + base,
+        m[secs.TRACE],
+        settings.of(m[secs.TRACE], traces),
+        m[secs.SEQ],
+        time_us,
+        late_us,
+        m[secs.VALUE_START],
+        m[secs.POSITIONS],
+        stretch.values,
+        [],
+        [],
+        [],
+    )
+    known: dict[tuple[int, bytes], tuple[float | None, str | None]] = {}
+    for message, position, kind, a, length in stretch.sides.T.tolist():
+        raw = buf[a : a + length].tobytes() if length else b""
+        if length:
+            found = known.get((kind, raw))
+            if found is None:
+                found = known[kind, raw] = side_text(kind, a, raw)
+        else:
+            found = side_text(kind, a, raw)
+        value, text = found
+        if value is not None:
+            stretch.values[int(out.value_start[message]) + position] = value
+        if text is not None:
+            out.text_message.append(message)
+            out.text_position.append(position)
+            out.text.append(text)
+    return out, flag
+
+
+def faults_of(messages: Messages, flag: Int64, settings: Settings) -> npt.NDArray[np.int8]:
+    """Return SOUND or why not, per message; an empty time is sound here where a period can make one."""
+    group, period, count = settings.columns(messages.setting)
+    fault = np.zeros(len(flag), np.int8)
+    if not len(flag):
+        return fault
+    fault[(flag == EMPTY) & (period == 0)] = UNTIMED
+    fault[flag == UNREADABLE] = BAD_TIME
+    if int(group.max()) > 1:
+        fault[(group > 1) & (period == 0)] = UNTIMED
+        fault[messages.seq < LOWEST + group] = BAD_SEQ
+        fault[(count != NO_COUNT) & (messages.positions != count * group)] = MISCOUNTED
+        fault[messages.positions % group != 0] = MISGROUPED
+    else:
+        fault[(count != NO_COUNT) & (messages.positions != count)] = MISCOUNTED
+    return fault
+
+
+def _expand(m: Messages, group: Int64, period: Int64, per: Int64) -> tuple[Int64, ...]:
+    """Return (message, seq, time, late, value start) of each record of groups."""
+    message = np.repeat(np.arange(len(group)), group)
+    first = np.cumsum(group) - group
+    nth = np.arange(len(message)) - first[message]
+    back = group[message] - 1 - nth
+    shift = back * period[message]
+    return message, m.seq[message] - back, m.time_us[message] - shift, m.late_us[message] - shift, m.value_start[message] + nth * per[message]
+
+
+def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
+    """Return the records of sound, timed messages; ``frames`` numbers their frames in the stretch."""
+    group, period, _ = settings.columns(m.setting)
+    grouped = int(group.max()) > 1
+    per = m.positions // group if grouped else m.positions
+    pairs, inverse = np.unique(m.setting << 32 | per, return_inverse=True)
+    streams: dict[StreamKey, int] = {}
+    layouts: dict[int, int] = {}
+    named: list[Layout] = []
+    periods: list[int] = []
+    stream_of = np.empty(len(pairs), np.int32)
+    layout_of = np.empty(len(pairs), np.int32)
+    for i, pair in enumerate(pairs.tolist()):
+        setting = settings.all[pair >> 32]
+        stream_of[i] = streams.setdefault(setting.key, len(streams))
+        if len(streams) > len(periods):
+            periods.append(setting.period_us)
+        layout = setting.layout(pair & 0xFFFF_FFFF)
+        layout_of[i] = layouts.setdefault(id(layout), len(layouts))
+        if len(layouts) > len(named):
+            named.append(layout)
+    stream, layout = stream_of[inverse], layout_of[inverse]
+    seq, time_us, late_us, value_start = m.seq, m.time_us, m.late_us, m.value_start
+    text_record, text_position = np.array(m.text_message, np.int64), np.array(m.text_position, np.int64)
+    if grouped:
+        message, seq, time_us, late_us, value_start = _expand(m, group, period, per)
+        stream, layout, frames = stream[message], layout[message], frames[message]
+        first = np.cumsum(group) - group
+        nth = text_position // per[text_record]
+        text_position = text_position - nth * per[text_record]
+        text_record = first[text_record] + nth
+    return Records(
+        streams=list(streams),
+        layouts=named,
+        contexts=[],
+        stream=stream,
+        layout=layout,
+        context=np.full(len(seq), -1, np.int32),
+        seq=seq,
+        time_us=time_us,
+        late_us=late_us,
+        frame=frames,
+        value_start=value_start,
+        values=m.values,
+        text_record=text_record,
+        text_position=text_position.astype(np.int32),
+        text=m.text,
+        timed=[False] * len(streams),
+        period_us=periods,
+    )
+
+
+def fault_detail(fault: int, m: Messages, i: int, settings: Settings, stime: bytes) -> str:
+    """Say what was found in message ``i`` and what was expected."""
+    setting = settings.all[int(m.setting[i])]
+    at = f"S6F1 TRID {setting.key.trace} SMPLN {int(m.seq[i])}"
+    found = int(m.positions[i])
+    details = {
+        MISGROUPED: f"{at}: {found} values don't divide by the group (REPGSZ) {setting.group}",
+        MISCOUNTED: f"{at}: {found} values, but {setting.count} sensors x group {setting.group} are configured",
+        BAD_TIME: f"{at}: STIME {plain_text(stime[:48])!r} is no time of 12, 14 or 16 digits or of the form YYYY-MM-DDThh:mm:ss",
+        UNTIMED: f"{at}: no period is configured or learned to derive the time from",
+        BAD_SEQ: f"{at}: the group's first SMPLN is below the 64-bit range",
+    }
+    return details[fault]
+
+

@@ -1,0 +1,245 @@
+"""Sequence keys: which records of a segment are new, duplicates or conflicts; exact, for ever.
+
+The state of a stream is its list of runs (``kernels.sequence``): it grows with gaps and epochs, not with data. A record inside a run
+is looked up in history, contents included; all others are new without a look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ingest.records import Int64, StreamKey
+from ingest.segment import Registry, Segment
+from kernels import sequence
+from storage.history import Contents, History, merge_ranges
+from storage.index import Index, Run
+
+ACCEPTED, CONFLICT, DUPLICATE = 0, 1, 2
+"""Outcomes, the gravest for a frame's account last: a frame counts as the least of its records' outcomes."""
+
+Texts = tuple[tuple[int, str], ...]
+Content = tuple[tuple[int, ...], Texts]
+"""A record's value bits and its texts by position."""
+
+
+@dataclass(slots=True)
+class StreamState:
+    """The runs of one stream: (r, 4) int64 of (time_lo, seq_lo, time_hi, seq_hi), as the batch found them and as they are now.
+
+    ``period_us`` is -1 for a counter, 0 for a sparse time, else the period of a timed stream.
+    """
+
+    key: StreamKey
+    period_us: int
+    before: Int64
+    now: Int64
+
+    @property
+    def timed(self) -> bool:
+        """Tell whether the sequence is a time."""
+        return self.period_us >= 0
+
+    @property
+    def step(self) -> int:
+        """The largest step without a gap, as ``kernels.sequence`` takes it: a timed stream's is one and a half periods."""
+        return self.period_us if self.period_us <= 0 else self.period_us * 3 // 2
+
+    def added(self) -> list[Run]:
+        """Return the runs that are new."""
+        return sorted(self._rows(self.now) - self._rows(self.before))
+
+    def removed(self) -> list[Run]:
+        """Return the runs that are gone."""
+        return sorted(self._rows(self.before) - self._rows(self.now))
+
+    @staticmethod
+    def _rows(runs: Int64) -> set[Run]:
+        return {Run(*row) for row in runs.tolist()}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the ``n`` records of a segment; ``kept`` names the payload that holds a conflicting record's key."""
+
+    state: np.ndarray
+    kept: dict[int, str | int] = field(default_factory=dict)
+    overlaps: int = 0
+
+
+class KeyBook:
+    """The sequence keys of the streams that a batch touches."""
+
+    def __init__(self, index: Index, history: History, registry: Registry) -> None:
+        self._index = index
+        self._history = history
+        self._registry = registry
+        self.states: dict[int, StreamState] = {}
+        self._conflicts: dict[tuple[int, int, int], set[Content]] = {}
+
+    def state(self, stream: int) -> StreamState:
+        """Return the state of a stream, loaded at first touch."""
+        found = self.states.get(stream)
+        if found is None:
+            key = self._registry.streams[stream]
+            runs = np.asarray(self._index.runs(key.tool, key.chamber or "", key.trace, key.stream), np.int64).reshape(-1, 4)
+            found = self.states[stream] = StreamState(key, self._registry.periods[stream], runs, runs)
+        return found
+
+    def resolve(self, segment: Segment) -> Outcome:
+        """Decide over every record of ``segment`` and take the new ones into the streams' runs."""
+        n = len(segment.seq)
+        outcome = Outcome(np.zeros(n, np.int8))
+        if n == 0:
+            return outcome
+        order = None if sequence.is_sorted(segment.stream, segment.time_us, segment.seq) else np.lexsort((segment.seq, segment.time_us, segment.stream))
+        pick = (lambda a: a) if order is None else (lambda a: a[order])
+        stream, time_us, seq = pick(segment.stream), pick(segment.time_us), pick(segment.seq)
+        repeated = sequence.same_as_previous(stream, time_us, seq)
+        bounds = np.flatnonzero(np.append(True, np.diff(stream) != 0))
+        spans = list(zip(bounds.tolist(), np.append(bounds[1:], n).tolist(), strict=True))
+        inside = np.full(n, -1, np.int64)
+        for a, b in spans:
+            runs = self.state(int(stream[a])).now
+            if len(runs):
+                inside[a:b] = sequence.covered(time_us[a:b], seq[a:b], *(np.ascontiguousarray(runs[:, c]) for c in range(4)))
+        candidates = repeated | (inside >= 0)
+        if candidates.any():
+            record = np.arange(n) if order is None else order
+            self._compare(segment, outcome, record, stream, repeated, inside >= 0, spans)
+        accepted = pick(outcome.state) == ACCEPTED
+        for a, b in spans:
+            self._extend(int(stream[a]), time_us[a:b], seq[a:b], accepted[a:b], inside[a:b])
+        return outcome
+
+    def _extend(self, stream: int, time_us: Int64, seq: Int64, accepted: np.ndarray, inside: Int64) -> None:
+        """Take a stream's accepted records (sorted) into its runs."""
+        state = self.states[stream]
+        fresh = accepted & (inside < 0)
+        odd = accepted & (inside >= 0)
+        runs = state.now
+        times, seqs = time_us[fresh], seq[fresh]
+        if not state.timed and odd.any():
+            # A number that its run holds already, at another time: another key, so the run breaks where it stands.
+            broken = np.unique(inside[odd])
+            old = [self._history.keys(*state.key, int(runs[r, 0]), int(runs[r, 2])) for r in broken]
+            kept = [_within(keys, runs[r]) for keys, r in zip(old, broken, strict=True)]
+            times = np.concatenate([times, time_us[odd], *(keys[0] for keys in kept)])
+            seqs = np.concatenate([seqs, seq[odd], *(keys[1] for keys in kept)])
+            by_key = np.lexsort((seqs, times))
+            times, seqs = times[by_key], seqs[by_key]
+            runs = np.delete(runs, broken, axis=0)
+        if len(times):
+            state.now = sequence.merge_runs(times, seqs, *(np.ascontiguousarray(runs[:, c]) for c in range(4)), state.step)
+
+    def _compare(
+        self,
+        segment: Segment,
+        outcome: Outcome,
+        record: Int64,
+        stream: np.ndarray,
+        repeated: np.ndarray,
+        covered: np.ndarray,
+        spans: Sequence[tuple[int, int]],
+    ) -> None:
+        """Compare contents where keys meet: with the kept record in history, else with the first of the segment."""
+        leader = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(record))))
+        for places, contents, found in self._lookups(segment, record, stream, covered & ~repeated, spans):
+            known = np.full(len(record), -1, np.int64)
+            known[places] = found
+            rivals = np.flatnonzero(known[leader] >= 0)
+            self._judge(segment, outcome, record[rivals], contents, known[leader[rivals]], stream[rivals])
+            outcome.overlaps += len(rivals)
+            repeated = repeated & (known[leader] < 0)
+        rivals = np.flatnonzero(repeated)
+        if len(rivals):
+            self._judge_within(segment, outcome, record[rivals], record[leader[rivals]], stream[rivals])
+            outcome.overlaps += len(rivals)
+
+    def _lookups(
+        self, segment: Segment, record: Int64, stream: np.ndarray, wanted: np.ndarray, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[Int64, Contents, Int64]]:
+        """Yield (places in sorted order, contents of history, index into them or -1) for each (tool, chamber, trace)."""
+        groups: dict[tuple[str, str | None, str], list[tuple[int, int, int]]] = {}
+        for a, b in spans:
+            if wanted[a:b].any():
+                key = self._registry.streams[int(stream[a])]
+                groups.setdefault(key[:3], []).append((a, b, int(stream[a])))
+        for (tool, chamber, trace), members in groups.items():
+            places = np.concatenate([a + np.flatnonzero(wanted[a:b]) for a, b, _ in members])
+            ranges = merge_ranges(np.unique(segment.time_us[record[places]]))
+            names = [self._registry.streams[number].stream for _, _, number in members]
+            contents = self._history.contents(tool, chamber, trace, names, ranges)
+            found = np.full(len(places), -1, np.int64)
+            begin: dict[str, tuple[int, int]] = {}
+            for i, name in enumerate(contents.stream):
+                begin[name] = (begin.get(name, (i, i))[0], i + 1)
+            offset = 0
+            for a, b, number in members:
+                count = int(wanted[a:b].sum())
+                lo, hi = begin.get(self._registry.streams[number].stream, (0, 0))
+                at = record[places[offset : offset + count]]
+                hit = sequence.find_keys(segment.time_us[at], segment.seq[at], contents.time_us[lo:hi], contents.seq[lo:hi])
+                found[offset : offset + count] = np.where(hit >= 0, hit + lo, -1)
+                offset += count
+            yield places, contents, found
+
+    def _judge(self, segment: Segment, outcome: Outcome, record: Int64, contents: Contents, known: Int64, stream: np.ndarray) -> None:
+        same = sequence.same_content(
+            segment.values.view(np.int64), segment.value_start[record], segment.count[record], contents.bits, contents.start[known], contents.count[known]
+        )
+        if contents.texts or segment.texts:
+            for i in np.flatnonzero(same).tolist():
+                k = int(known[i])
+                texts = contents.texts.get((contents.stream[k], int(contents.time_us[k]), int(contents.seq[k])), ())
+                same[i] = texts == segment.texts.get(int(record[i]), ())
+        outcome.state[record[same]] = DUPLICATE
+        for i in np.flatnonzero(~same).tolist():
+            self._conflict(segment, outcome, int(record[i]), int(stream[i]), contents.payload[int(known[i])])
+
+    def _judge_within(self, segment: Segment, outcome: Outcome, record: Int64, first: Int64, stream: np.ndarray) -> None:
+        bits = segment.values.view(np.int64)
+        same = sequence.same_content(bits, segment.value_start[record], segment.count[record], bits, segment.value_start[first], segment.count[first])
+        if segment.texts:
+            for i in np.flatnonzero(same).tolist():
+                same[i] = segment.texts.get(int(record[i]), ()) == segment.texts.get(int(first[i]), ())
+        outcome.state[record[same]] = DUPLICATE
+        for i in np.flatnonzero(~same).tolist():
+            self._conflict(segment, outcome, int(record[i]), int(stream[i]), int(segment.payload[first[i]]))
+
+    def _conflict(self, segment: Segment, outcome: Outcome, record: int, stream: int, kept: str | int) -> None:
+        """A content that differs from the kept one: a conflict the first time it is seen, a duplicate after that."""
+        time_us, seq = int(segment.time_us[record]), int(segment.seq[record])
+        place = (stream, time_us, seq)
+        if place not in self._conflicts:
+            self._conflicts[place] = self._stored_conflicts(self._registry.streams[stream], time_us, seq)
+        a = int(segment.value_start[record])
+        bits = segment.values.view(np.int64)[a : a + int(segment.count[record])]
+        content: Content = (tuple(bits.tolist()), segment.texts.get(record, ()))
+        if content in self._conflicts[place]:
+            outcome.state[record] = DUPLICATE
+            return
+        self._conflicts[place].add(content)
+        outcome.state[record] = CONFLICT
+        outcome.kept[record] = kept
+
+    def _stored_conflicts(self, key: StreamKey, time_us: int, seq: int) -> set[Content]:
+        ranges = [(time_us, time_us)]
+        found = self._history.contents(key.tool, key.chamber, key.trace, [key.stream], ranges, "conflicts")
+        texts = self._history.conflict_texts(key.tool, key.chamber, key.trace, [key.stream], ranges)
+        stored: set[Content] = set()
+        for i in np.flatnonzero(found.seq == seq).tolist():
+            a = int(found.start[i])
+            bits = tuple(found.bits[a : a + int(found.count[i])].tolist())
+            stored.add((bits, texts.get((key.stream, time_us, seq, found.payload[i]), ())))
+        return stored
+
+
+def _within(keys: tuple[Int64, Int64], run: Int64) -> tuple[Int64, Int64]:
+    """Keep the keys that lie in ``run`` (others may share its first or last time)."""
+    time_us, seq = keys
+    after = (time_us > run[0]) | ((time_us == run[0]) & (seq >= run[1]))
+    before = (time_us < run[2]) | ((time_us == run[2]) & (seq <= run[3]))
+    return time_us[after & before], seq[after & before]

@@ -1,0 +1,74 @@
+"""What a call to ingest answers: one receipt a payload, and the account of all that it committed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from ingest.account import Account
+
+State = Literal["committed", "replayed", "refused", "deferred"]
+
+
+class Receipt(BaseModel):
+    """One payload's receipt. ``ledger_seq`` is the entry that made it visible, None where nothing was."""
+
+    payload_id: str | None
+    key: str
+    sha256: str
+    source: str
+    state: State
+    ledger_seq: int | None
+    reason: str | None = None
+    account: dict[str, int] | None = None
+
+
+class Summary(BaseModel):
+    """The answer of one call, as ``ingest --json`` prints it."""
+
+    schema_: int = 1
+    batches: list[str] = []
+    payloads: dict[str, int] = dict.fromkeys(("seen", "committed", "replayed", "refused", "deferred", "skipped"), 0)
+    bytes: dict[str, int] = dict.fromkeys(("in", "accepted", "duplicate", "conflict", "quarantined", "other"), 0)
+    records: dict[str, int] = dict.fromkeys(("decoded", "accepted", "duplicate", "conflict"), 0)
+    frames: dict[str, int] = dict.fromkeys(("quarantined", "other"), 0)
+    samples: int = 0
+    events: int = 0
+    windows: int = 0
+    features: int = 0
+    gaps: int = 0
+    seconds: float = 0.0
+    receipts: list[Receipt] = []
+    skipped: list[str] = []
+    named_skipped: bool = Field(default=False, exclude=True)
+    """A file that the caller named itself was skipped: a usage error."""
+
+    def add(self, account: Account) -> None:
+        """Add a committed payload's figures."""
+        for group, names in (("bytes", self.bytes), ("records", self.records), ("frames", self.frames)):
+            for name in names:
+                names[name] += getattr(account, f"{group}_{name}")
+        self.samples += account.samples
+        self.events += account.events
+
+    def book(self, receipt: Receipt) -> None:
+        """Add a receipt and count its state."""
+        self.receipts.append(receipt)
+        self.payloads["seen"] += 1
+        self.payloads[receipt.state] += 1
+
+    @property
+    def exit_code(self) -> int:
+        """The gravest of what happened: 4 refused, 3 walled off or deferred, 0."""
+        if self.payloads["refused"]:
+            return 4
+        if self.named_skipped:
+            return 2
+        walled = self.frames["quarantined"] or self.records["conflict"] or self.payloads["deferred"]
+        return 3 if walled else 0
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        content = self.model_dump(mode="json")
+        return {"schema": content.pop("schema_"), **content}

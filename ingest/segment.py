@@ -1,0 +1,167 @@
+"""A bounded stretch of a batch: what was decoded from several payloads, joined into one set of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ingest.records import Context, Decoded, Float64, Int32, Int64, Layout, Records, StreamKey
+
+from kernels.sequence import COUNTER
+
+
+class Registry:
+    """Streams, layouts and contexts of a batch, numbered in order of appearance."""
+
+    def __init__(self) -> None:
+        self.streams: list[StreamKey] = []
+        self.periods: list[int] = []
+        self.layouts: list[Layout] = []
+        self.contexts: list[Context] = []
+        self._stream: dict[StreamKey, int] = {}
+        self._layout: dict[Layout, int] = {}
+        self._context: dict[Context, int] = {}
+
+    def stream(self, key: StreamKey, period_us: int) -> int:
+        """Return the number of ``key``; ``period_us`` is COUNTER (-1), 0 for a sparse time, else the period of a timed stream."""
+        number = self._stream.setdefault(key, len(self.streams))
+        if number == len(self.streams):
+            self.streams.append(key)
+            self.periods.append(period_us)
+        return number
+
+    def layout(self, layout: Layout) -> int:
+        """Return the number of ``layout``."""
+        number = self._layout.setdefault(layout, len(self.layouts))
+        if number == len(self.layouts):
+            self.layouts.append(layout)
+        return number
+
+    def context(self, context: Context) -> int:
+        """Return the number of ``context``."""
+        number = self._context.setdefault(context, len(self.contexts))
+        if number == len(self.contexts):
+            self.contexts.append(context)
+        return number
+
+
+@dataclass(slots=True)
+class Segment:
+    """``n`` records of a batch in order of arrival, their frames (``f``) and samples (``m``).
+
+    ``payload`` and ``frame_payload`` number the batch's payloads; ``frame`` is -1 for a record of a payload that is one single frame.
+    """
+
+    stream: Int32
+    layout: Int32
+    context: Int32
+    seq: Int64
+    time_us: Int64
+    late_us: Int64
+    payload: Int32
+    frame: Int64
+    value_start: Int64
+    count: Int64
+    values: Float64
+    frame_start: Int64
+    frame_stop: Int64
+    frame_payload: Int32
+    texts: dict[int, tuple[tuple[int, str], ...]]
+    byte_start: Int64 = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look up where each record's frame begins."""
+        inside = self.frame >= 0
+        self.byte_start = np.zeros(len(self.frame), np.int64)
+        self.byte_start[inside] = self.frame_start[self.frame[inside]]
+
+
+@dataclass(slots=True)
+class Pending:
+    """Decoded stretches that wait to become a segment."""
+
+    registry: Registry
+    parts: list[tuple[int, Decoded]] = field(default_factory=list)
+    samples: int = 0
+
+    def add(self, payload: int, decoded: Decoded) -> None:
+        """Take what payload number ``payload`` came to."""
+        self.parts.append((payload, decoded))
+        if decoded.records is not None:
+            self.samples += len(decoded.records.values)
+
+    def take(self) -> Segment:
+        """Join all parts and forget them."""
+        parts, self.parts, self.samples = self.parts, [], 0
+        return _join(parts, self.registry)
+
+
+def _numbers(numbers: Sequence[int], index: Int32) -> Int32:
+    """Map a part's numbers to the batch's; -1 stays."""
+    if not len(index):
+        return index
+    table = np.asarray([*numbers, -1], np.int32)
+    return table[index]
+
+
+def _period(records: Records, i: int) -> int:
+    if not records.timed or not records.timed[i]:
+        return COUNTER
+    return records.period_us[i] if records.period_us else 0
+
+
+def _join(parts: list[tuple[int, Decoded]], registry: Registry) -> Segment:
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("stream", "layout", "context", "seq", "time", "late", "payload", "frame", "start", "count")}
+    values: list[Float64] = []
+    frame_start, frame_stop, frame_payload = [], [], []
+    texts: dict[int, list[tuple[int, str]]] = {}
+    frames = samples = total = 0
+    for payload, part in parts:
+        frame_start.append(part.frame_start)
+        frame_stop.append(part.frame_stop)
+        frame_payload.append(np.full(len(part.frame_start), payload, np.int32))
+        records = part.records
+        if records is not None and len(records.seq):
+            n = len(records.seq)
+            streams = [registry.stream(key, _period(records, i)) for i, key in enumerate(records.streams)]
+            layouts = [registry.layout(layout) for layout in records.layouts]
+            widths = np.asarray([len(layout) for layout in records.layouts], np.int64)
+            columns["stream"].append(_numbers(streams, records.stream))
+            columns["layout"].append(_numbers(layouts, records.layout))
+            columns["context"].append(_numbers([registry.context(context) for context in records.contexts], records.context))
+            columns["seq"].append(records.seq)
+            columns["time"].append(records.time_us)
+            columns["late"].append(records.late_us)
+            columns["payload"].append(np.full(n, payload, np.int32))
+            columns["frame"].append(np.where(records.frame >= 0, records.frame + frames, -1))
+            columns["start"].append(records.value_start + samples)
+            columns["count"].append(widths[records.layout])
+            values.append(records.values)
+            for record, position, text in zip(records.text_record.tolist(), records.text_position.tolist(), records.text, strict=True):
+                texts.setdefault(record + total, []).append((position, text))
+            samples += len(records.values)
+            total += n
+        frames += len(part.frame_start)
+
+    def joined(name: str, kind: type) -> np.ndarray:
+        return np.concatenate(columns[name]).astype(kind, copy=False) if columns[name] else np.empty(0, kind)
+
+    return Segment(
+        joined("stream", np.int32),
+        joined("layout", np.int32),
+        joined("context", np.int32),
+        joined("seq", np.int64).copy(),
+        joined("time", np.int64).copy(),
+        joined("late", np.int64),
+        joined("payload", np.int32),
+        joined("frame", np.int64),
+        joined("start", np.int64),
+        joined("count", np.int64),
+        values[0] if len(values) == 1 else np.concatenate(values) if values else np.empty(0, np.float64),
+        np.concatenate(frame_start) if frame_start else np.empty(0, np.int64),
+        np.concatenate(frame_stop) if frame_stop else np.empty(0, np.int64),
+        np.concatenate(frame_payload) if frame_payload else np.empty(0, np.int32),
+        {record: tuple(sorted(items)) for record, items in texts.items()},
+    )

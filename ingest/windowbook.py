@@ -1,0 +1,241 @@
+"""The windows of the tools that a batch touches: from events and from context columns, with ids, revisions and occurrences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ingest.config import Config
+from ingest.records import Int64
+from ingest.windows import NONE_YET, ContextEvent, Fold, Span, context_event
+from storage.index import Index, Window
+from storage.store import Store
+
+DAY_US = 86_400_000_000
+EVENT, CONTEXT = "event", "context"
+
+
+@dataclass(slots=True)
+class _Tool:
+    """One tool's events in this batch, and the windows that they change."""
+
+    fresh: list[ContextEvent] = field(default_factory=list)
+    chambers: set[str] = field(default_factory=set)
+    folded: int = 0
+    earliest_us: int = NONE_YET
+    base: dict[str, int] = field(default_factory=dict)
+    """Per chamber: from this start on the windows are those of the fold; empty while no event of the batch bears on windows."""
+    windows: dict[str, list[Window]] = field(default_factory=dict)
+    old: dict[str, list[Window]] = field(default_factory=dict)
+    checkpoints: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+
+class WindowBook:
+    """Window ids of records, and at the end which windows are new, revised or withdrawn."""
+
+    def __init__(self, store: Store, index: Index, config: Config) -> None:
+        self._store = store
+        self._index = index
+        self._config = config
+        self._tools: dict[str, _Tool] = {}
+        self._ids: dict[tuple[str, str, int, int], int] = {}
+        self._contexts: dict[tuple[str, str, tuple[str | None, ...]], Window] = {}
+        self.new_ids: set[int] = set()
+
+    # --- events
+
+    def add(self, tool: str, events: Sequence[ContextEvent], chambers: Iterable[str]) -> None:
+        """Take new events of ``tool`` (accepted ones with a time), and the chambers that streams and events name."""
+        state = self._tools.setdefault(tool, _Tool())
+        state.fresh.extend(event for event in events if event.role is not None or any(value is not None for value in event.values))
+        state.chambers |= set(chambers)
+
+    def _known_chambers(self, tool: str, state: _Tool) -> set[str]:
+        model = self._config.model(tool)
+        configured = {trace.chamber for trace in model.traces.values() if trace.chamber} if model else set()
+        return configured | state.chambers | self._index.chambers(tool) or {""}
+
+    def fold(self, tool: str) -> None:
+        """Derive the windows of ``tool`` from all its events, as far as this batch bears on them."""
+        state = self._tools.setdefault(tool, _Tool())
+        chambers = self._known_chambers(tool, state)
+        unseen = chambers - (self._index.chambers(tool) or {""})
+        if not state.fresh and not unseen:
+            return
+        if state.base and state.folded == len(state.fresh) and chambers <= set(state.base):
+            return
+        earliest = NONE_YET if unseen or not state.fresh else min(event.time_us for event in state.fresh)
+        checkpoint = self._index.checkpoint(tool, earliest)
+        after = checkpoint[0] if checkpoint else NONE_YET
+        events = sorted({event.order(): event for event in [*self._stored(tool, after), *state.fresh]}.values(), key=ContextEvent.order)
+        if not events:
+            return
+        state.folded, state.earliest_us = len(state.fresh), earliest
+        fold = Fold(chambers, checkpoint[1] if checkpoint else None)
+        opened = {span.chamber: span.started_us for span in fold.open()}
+        state.base = {chamber: opened.get(chamber, after + 1) for chamber in chambers | fold.chambers() | self._index.chambers(tool) | {""}}
+        self._name(tool, state, self._feed(fold, events, state))
+
+    def _stored(self, tool: str, after_us: int) -> list[ContextEvent]:
+        time = "" if after_us == NONE_YET else f" AND ts > make_timestamp({after_us})"
+        rows = self._store.rows(
+            "SELECT epoch_us(ts), role, ceid, body_digest, chamber, lot, wafer, recipe, step FROM lake.main.events WHERE tool = ? AND ts IS NOT NULL "
+            f"AND (role IS NOT NULL OR lot IS NOT NULL OR wafer IS NOT NULL OR recipe IS NOT NULL OR step IS NOT NULL){time}",
+            [tool],
+        )
+        return [context_event(row) for row in rows]
+
+    def _feed(self, fold: Fold, events: list[ContextEvent], state: _Tool) -> list[Span]:
+        """Fold all events, leaving a checkpoint after the last event of each of the newest days."""
+        spans: list[Span] = []
+        state.checkpoints.clear()
+        days = [event.time_us // DAY_US for event in events]
+        cuts = [i + 1 for i in range(len(events) - 1) if days[i] != days[i + 1]][-8:] + [len(events)]
+        begin = 0
+        for cut in cuts:
+            spans += fold.feed(events[begin:cut])
+            begin = cut
+            if events:
+                state.checkpoints[days[cut - 1]] = (fold.time_us, fold.state())
+        return spans + fold.open()
+
+    def _name(self, tool: str, state: _Tool, spans: list[Span]) -> None:
+        """Give every span its window: the id it had, or a new one."""
+        state.old = {
+            chamber: [w for w in self._index.windows_after(tool, chamber, base) if w.started_us >= base] for chamber, base in state.base.items()
+        }
+        ids = {(w.chamber, w.started_us, w.ordinal): w.window_id for windows in state.old.values() for w in windows}
+        ids |= {place[1:]: window_id for place, window_id in self._ids.items() if place[0] == tool}
+        fresh = sorted((s.started_us, s.chamber, s.ordinal) for s in spans if (s.chamber, s.started_us, s.ordinal) not in ids)
+        first = self._index.reserve_window_ids(len(fresh)) if fresh else 0
+        for window_id, (started_us, chamber, ordinal) in enumerate(fresh, start=first):
+            self._ids[tool, chamber, started_us, ordinal] = ids[chamber, started_us, ordinal] = window_id
+            self.new_ids.add(window_id)
+        state.windows = {chamber: [] for chamber in state.base}
+        for s in sorted(spans, key=lambda s: (s.started_us, s.ordinal)):
+            window_id = ids[s.chamber, s.started_us, s.ordinal]
+            state.windows[s.chamber].append(
+                Window(window_id, tool, s.chamber, *s.context, 0, s.started_us, s.ended_us, s.complete, EVENT, s.ordinal)  # type: ignore[call-arg]
+            )
+
+    # --- which window a time lies in
+
+    def windows(self, tool: str, chamber: str, lo_us: int, hi_us: int) -> list[Window]:
+        """Return the event windows of a chamber that may hold times within [lo, hi], in order."""
+        state = self._tools.get(tool)
+        if state is None or chamber not in state.base:
+            return [w for w in self._index.windows_after(tool, chamber, lo_us) if w.started_us <= hi_us]
+        base = state.base[chamber]
+        earlier = [w for w in self._index.windows_after(tool, chamber, lo_us) if w.started_us < base] if lo_us < base else []
+        return [*earlier, *state.windows[chamber]]
+
+    def assign(self, tool: str, chamber: str, time_us: Int64) -> Int64:
+        """Return the event window of each time, 0 where it lies in none."""
+        return locate(self.windows(tool, chamber, int(time_us.min()), int(time_us.max())), time_us) if len(time_us) else np.empty(0, np.int64)
+
+    def tools(self) -> list[str]:
+        """Return the tools whose windows the batch may have changed."""
+        return [tool for tool, state in self._tools.items() if state.base]
+
+    def changed_spans(self, tool: str) -> list[tuple[str, int, int]]:
+        """Return (chamber, lo, hi) where a time lies in another window than before this batch."""
+        state = self._tools.get(tool)
+        if state is None or not state.base:
+            return []
+        spans: list[tuple[str, int, int]] = []
+        for chamber in state.base:
+            old, new = state.old.get(chamber, []), state.windows.get(chamber, [])
+            ends = {edge for w in [*old, *new] for edge in (w.started_us, 1 << 62 if w.ended_us is None else w.ended_us)}
+            edges = np.asarray(sorted(ends), np.int64)
+            if len(edges) < 2:
+                continue
+            differs = locate(old, edges[:-1]) != locate(new, edges[:-1])
+            for i in np.flatnonzero(differs).tolist():
+                if spans and spans[-1][0] == chamber and spans[-1][2] == edges[i]:
+                    spans[-1] = (chamber, spans[-1][1], int(edges[i + 1]))
+                else:
+                    spans.append((chamber, int(edges[i]), int(edges[i + 1])))
+        return spans
+
+    # --- context columns
+
+    def context_window(
+        self, tool: str, chamber: str, context: tuple[str | None, ...], first_us: int, last_us: int, *, create: bool
+    ) -> int:
+        """Return the id of a context's window, widened to hold [first, last]; without ``create`` only if there is one, else 0."""
+        key = (tool, chamber, context)
+        window = self._contexts.get(key)
+        if window is None:
+            window = next((w for w in self._index.windows_of_context(tool, chamber, context) if w.source == CONTEXT), None)
+        if not create:
+            return 0 if window is None else window.window_id
+        if window is None:
+            window_id = self._index.reserve_window_ids(1)
+            self.new_ids.add(window_id)
+            lot, wafer, recipe, step = context
+            window = Window(window_id, tool, chamber, lot, wafer, recipe, step, 0, first_us, last_us, True, CONTEXT, 0)
+        assert window.ended_us is not None
+        window = replace(window, started_us=min(window.started_us, first_us), ended_us=max(window.ended_us, last_us))
+        self._contexts[key] = window
+        return window.window_id
+
+    def context_windows(self) -> dict[int, Window]:
+        """Return the context windows that the batch holds, by id."""
+        return {window.window_id: window for window in self._contexts.values()}
+
+    # --- the end of the batch
+
+    def finish(self) -> tuple[dict[int, Window], list[Window]]:
+        """Return (every window that this batch made, changed or holds, by id; the old windows that are withdrawn)."""
+        current = {window.window_id: window for window in self._contexts.values()}
+        withdrawn: list[Window] = []
+        for state in self._tools.values():
+            held = {window.window_id: window for windows in state.windows.values() for window in windows}
+            current |= held
+            withdrawn += [w for windows in state.old.values() for w in windows if w.window_id not in held]
+        return self._number(current, withdrawn), withdrawn
+
+    def _number(self, current: dict[int, Window], withdrawn: Sequence[Window]) -> dict[int, Window]:
+        """Set ``occurrence``, also of windows outside the batch that move up or down."""
+        gone = {w.window_id for w in withdrawn}
+        before = {window_id: self._index.window(window_id) for window_id in current if window_id not in self.new_ids}
+        shifted = [w for window_id, w in current.items() if (old := before.get(window_id)) is None or old.started_us != w.started_us or old.context != w.context]
+        formerly = [before.get(window.window_id) for window in shifted]
+        places = {(w.tool, w.chamber, w.context) for w in [*shifted, *withdrawn, *formerly] if w is not None}
+        for window_id, window in current.items():
+            stored = before.get(window_id)
+            if window.occurrence == 0 and stored is not None:
+                current[window_id] = replace(window, occurrence=stored.occurrence)
+        for tool, chamber, context in places:
+            members = {w.window_id: w for w in self._index.windows_of_context(tool, chamber, context)}
+            members |= {i: w for i, w in current.items() if (w.tool, w.chamber, w.context) == (tool, chamber, context)}
+            ranked = [w for i, w in members.items() if i not in gone and current.get(i, w).context == context]
+            ranked.sort(key=lambda w: (w.started_us, w.source, w.ordinal))
+            for rank, window in enumerate(ranked, start=1):
+                if window.occurrence != rank or window.window_id in current:
+                    current[window.window_id] = replace(window, occurrence=rank)
+        return current
+
+    def checkpoints(self) -> tuple[list[tuple[str, int]], list[tuple[str, int, int, str]]]:
+        """Return what the index forgets, (tool, from time), and what it keeps, (tool, day, time, state)."""
+        void = [(tool, state.earliest_us) for tool, state in self._tools.items() if state.base]
+        kept = [(tool, day, *saved) for tool, state in self._tools.items() for day, saved in state.checkpoints.items()]
+        return void, kept
+
+    def chambers(self) -> list[tuple[str, str]]:
+        """Return (tool, chamber) of all chambers that the batch named."""
+        return sorted((tool, chamber) for tool, state in self._tools.items() for chamber in state.chambers)
+
+
+def locate(windows: Sequence[Window], time_us: Int64) -> Int64:
+    """Return for each time the id of the window [started, ended) that holds it, 0 for none; ``windows`` in order of start."""
+    if not windows:
+        return np.zeros(len(time_us), np.int64)
+    starts = np.asarray([w.started_us for w in windows], np.int64)
+    ends = np.asarray([1 << 62 if w.ended_us is None else w.ended_us for w in windows], np.int64)
+    ids = np.asarray([w.window_id for w in windows], np.int64)
+    at = np.searchsorted(starts, time_us, side="right") - 1
+    held = (at >= 0) & (time_us < ends[at])
+    return np.where(held, ids[at], 0)

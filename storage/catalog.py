@@ -1,0 +1,88 @@
+"""The DuckDB connection: extensions from the pinned wheels, loaded by path, nothing fetched; the DuckLake catalog attached."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from storage.errors import LoadlockError
+
+EXTENSIONS = ("sqlite_scanner", "ducklake")
+OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+INLINE_ROWS = 1_000_000
+"""DuckLake keeps what is INSERTed in the catalog; data files are only ever written by us, with checksums."""
+
+
+class ExtensionMissing(LoadlockError):
+    """A DuckDB extension wheel is not installed."""
+
+    exit_code = 2
+
+
+def extension_path(name: str) -> Path:
+    """Return the file of the DuckDB extension ``name`` inside its installed wheel."""
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    found = sorted(folder.glob(f"extensions/v{duckdb.__version__}/{name}.duckdb_extension")) if folder else []
+    if not found:
+        package = f"duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}"
+        raise ExtensionMissing(f"the DuckDB extension '{name}' is not installed; install the wheel {package}")
+    return found[0]
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Return an in-memory connection with the extensions loaded and every way to fetch others closed."""
+    connection = duckdb.connect(config=OFFLINE)
+    for name in EXTENSIONS:
+        connection.execute(f"LOAD {_literal(str(extension_path(name)))}")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def attach_statement(catalog: Path, data: Path, *, read_only: bool) -> str:
+    """Return the ATTACH that names the lake's catalog ``lake`` (rules R3, R8)."""
+    options = [
+        f"DATA_PATH {_literal(str(data) + '/')}",
+        "OVERRIDE_DATA_PATH true",
+        "META_JOURNAL_MODE 'WAL'",
+        "META_BUSY_TIMEOUT 5000",
+    ]
+    options.append("READ_ONLY" if read_only else f"DATA_INLINING_ROW_LIMIT {INLINE_ROWS}")
+    return f"ATTACH {_literal('ducklake:sqlite:' + str(catalog))} AS lake ({', '.join(options)})"
+
+
+def views_sql() -> str:
+    """Return the statements that create the analysts' views."""
+    return files("storage").joinpath("views.sql").read_text(encoding="utf-8")
+
+
+def open_catalog(catalog: Path, data: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Return a connection with the lake attached as ``lake`` and the views in place."""
+    connection = connect()
+    connection.execute(attach_statement(catalog, data, read_only=read_only))
+    return connection
+
+
+def attach_sql(catalog: Path, data: Path) -> str:
+    """Return a script for plain DuckDB: ``duckdb -init attach.sql``."""
+    loads = "\n".join(f"LOAD {_literal(str(extension_path(name)))};" for name in EXTENSIONS)
+    return (
+        "-- Written by loadlock. Attaches this lake read-only in plain DuckDB of the version below, without loadlock:\n"
+        f"--   duckdb -init attach.sql        (duckdb {duckdb.__version__})\n"
+        "-- After moving the lake or the installation, 'loadlock doctor' writes it anew.\n"
+        "SET autoinstall_known_extensions = false;\nSET autoload_known_extensions = false;\n"
+        f"{loads}\nSET TimeZone = 'UTC';\n{attach_statement(catalog, data, read_only=True)};\n{views_sql()}"
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def rows(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    """Run ``query`` and return all rows."""
+    return connection.execute(query, parameters or []).fetchall()

@@ -1,0 +1,177 @@
+"""Parquet files that last: encodings by column, page checksums, SHA-256, fsync of file and folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.schema import arrow_schema
+
+DELTA = "DELTA_BINARY_PACKED"
+SPLIT = "BYTE_STREAM_SPLIT"
+DICTIONARY = "dictionary"
+
+ENCODINGS: dict[str, dict[str, str]] = {
+    table: {"seq": DELTA, "ts": DELTA, "window_id": DELTA, "byte_start": DELTA, "value": SPLIT} for table in ("traces", "conflicts", "texts")
+} | {"features_log": {name: SPLIT for name in ("mean", "std", "slope", "area")}}
+"""table -> column -> encoding; other columns are dictionary encoded."""
+
+UNPRUNED = frozenset({"value", "bytes", "body", "vars", "detail", "text", *("first", "last", "min", "max", "mean", "std", "median", "p05", "p95", "slope", "area")})
+"""Columns without statistics: doubles must not promise pruning (NaN), and long values would swell the footer."""
+
+
+@dataclass(slots=True, frozen=True)
+class StagedFile:
+    """A data file that is whole and durable on disk, and in no snapshot yet."""
+
+    table: str
+    path: Path
+    rows: int
+    size: int
+    sha256: str
+
+    def entry(self, root: Path) -> dict[str, object]:
+        """Return what the ledger keeps of it; the path is relative to the lake."""
+        return {"table": self.table, "path": self.path.relative_to(root).as_posix(), "rows": self.rows, "size": self.size, "sha256": self.sha256}
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_durably(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
+    """Write ``data`` under a temporary name in the same folder, fsync, rename to ``path``, fsync the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+    _fsync_folder(path.parent)
+
+
+def value_encoding(values: npt.NDArray[np.float64]) -> str:
+    """Return the encoding for a value column: quantised data repeat and take a dictionary, continuous data are byte-split."""
+    sample = values[:: max(1, len(values) // 65536)]
+    distinct = len(np.unique(sample.view(np.int64)))
+    return DICTIONARY if distinct * 8 <= len(sample) else SPLIT
+
+
+def encode(pieces: Iterable[pa.Table], schema: pa.Schema, name: str, *, value: str, level: int, row_group_rows: int) -> tuple[pa.Buffer, int]:
+    """Return the bytes of a Parquet file of ``pieces``, and its number of rows.
+
+    Encodings are those of the lake's table ``name``; a row group holds whole pieces up to ``row_group_rows`` rows.
+    """
+    encodings = {column: kind for column, kind in ENCODINGS.get(name, {}).items() if column in schema.names}
+    if "value" in encodings:
+        encodings["value"] = value
+    plain = {column: kind for column, kind in encodings.items() if kind != DICTIONARY}
+    sink = pa.BufferOutputStream()
+    writer = pq.ParquetWriter(
+        sink,
+        schema,
+        version="2.6",
+        compression="zstd",
+        compression_level=level,
+        use_dictionary=[column for column in schema.names if column not in plain],
+        column_encoding=plain,
+        write_statistics=[column for column in schema.names if column not in UNPRUNED],
+        write_page_checksum=True,
+        store_schema=False,
+    )
+    total = 0
+    with writer:
+        for group in _groups(pieces, row_group_rows):
+            table = group[0] if len(group) == 1 else pa.concat_tables(group).unify_dictionaries().combine_chunks()
+            writer.write_table(table.cast(schema) if table.schema != schema else table, row_group_size=max(1, table.num_rows))
+            total += table.num_rows
+    return sink.getvalue(), total
+
+
+def _groups(pieces: Iterable[pa.Table], row_group_rows: int) -> Iterator[list[pa.Table]]:
+    group: list[pa.Table] = []
+    rows = 0
+    for piece in pieces:
+        if group and rows + piece.num_rows > row_group_rows:
+            yield group
+            group, rows = [], 0
+        group.append(piece)
+        rows += piece.num_rows
+    if group:
+        yield group
+
+
+class Stager:
+    """Writes the data files of one batch; ``name`` gives every file a name of its own."""
+
+    def __init__(self, data: Path, name: Callable[[], str], *, level: int, row_group_rows: int) -> None:
+        self._data = data
+        self._name = name
+        self._level = level
+        self._row_group_rows = row_group_rows
+        self.files: list[StagedFile] = []
+
+    def write(self, name: str, table: pa.Table) -> StagedFile:
+        """Make ``table`` durable as a file of the lake's table ``name``."""
+        table = _conform(table, name)
+        step = self._row_group_rows
+        pieces = [table.slice(offset, step) for offset in range(0, table.num_rows, step)]
+        value = value_encoding(np.asarray(table.column("value"))) if "value" in table.column_names else SPLIT
+        return self.write_pieces(name, pieces, table.schema, value)
+
+    def write_pieces(self, name: str, pieces: Iterable[pa.Table], schema: pa.Schema, value: str) -> StagedFile:
+        """Make ``pieces`` durable as one file; ``value`` is the encoding of the value column."""
+        buffer, rows = encode(pieces, schema, name, value=value, level=self._level, row_group_rows=self._row_group_rows)
+        path = self._data / "main" / name / f"{self._name()}.parquet"
+        write_durably(path, buffer)
+        staged = StagedFile(name, path, rows, buffer.size, hashlib.sha256(buffer).hexdigest())
+        self.files.append(staged)
+        return staged
+
+    def replace(self, old: StagedFile, table: pa.Table) -> StagedFile:
+        """Write ``table`` in place of a staged file that no snapshot names, and remove the old one."""
+        staged = self.write(old.table, table)
+        self.forget(old)
+        return staged
+
+    def forget(self, staged: StagedFile) -> None:
+        """Remove a staged file that no snapshot names."""
+        self.files.remove(staged)
+        staged.path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove every staged file: the batch will not be committed."""
+        for staged in list(self.files):
+            self.forget(staged)
+
+
+def _conform(table: pa.Table, name: str) -> pa.Table:
+    """Return ``table`` in the column order of the lake's table, dictionary columns kept, columns without NULL as required."""
+    schema = arrow_schema(name)
+    fields, columns = [], []
+    for field in schema:
+        column = table.column(field.name)
+        if not pa.types.is_dictionary(column.type) and column.type != field.type:
+            column = column.cast(field.type)
+        fields.append(pa.field(field.name, column.type, nullable=column.null_count > 0))
+        columns.append(column)
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

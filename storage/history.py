@@ -1,0 +1,191 @@
+"""What the lake (and the batch's own staged files) already holds: the records of given streams, times and windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kernels.missing import NULL_BITS
+from storage.store import Store
+
+Int64 = npt.NDArray[np.int64]
+TextKey = tuple[str, int, int]
+"""(stream, time_us, seq)."""
+
+
+@dataclass(slots=True)
+class StagedTraces:
+    """A staged file of trace rows (``table``: traces, texts or conflicts) of one tool, and the times that it spans."""
+
+    table: str
+    tool: str
+    path: Path
+    time_lo: int
+    time_hi: int
+
+
+@dataclass(slots=True)
+class Contents:
+    """``n`` records of history sorted by (stream, time, seq), with the bits of their ``m`` values."""
+
+    stream: list[str]
+    time_us: Int64
+    seq: Int64
+    start: Int64
+    count: Int64
+    bits: Int64
+    payload: list[str]
+    texts: dict[TextKey, tuple[tuple[int, str], ...]]
+
+
+def _paths(staged: Iterable[StagedTraces], table: str, tool: str, ranges: Sequence[tuple[int, int]]) -> list[str]:
+    return [
+        str(file.path)
+        for file in staged
+        if file.table == table and file.tool == tool and any(file.time_lo <= hi and file.time_hi >= lo for lo, hi in ranges)
+    ]
+
+
+def source(table: str, columns: str, where: str, paths: Sequence[str]) -> str:
+    """Return a query over the lake's ``table`` and the staged files at ``paths``."""
+    query = f"SELECT {columns} FROM lake.main.{table} WHERE {where}"
+    if paths:
+        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        query += f" UNION ALL SELECT {columns} FROM read_parquet([{listed}]) WHERE {where}"
+    return query
+
+
+def _where(chamber: str | None, ranges: Sequence[tuple[int, int]]) -> str:
+    """Return the condition for rows of one (tool, chamber, trace), given streams and time ranges (parameters $tool, ...)."""
+    times = " OR ".join(f"ts BETWEEN make_timestamp({lo}) AND make_timestamp({hi})" for lo, hi in ranges)
+    place = "chamber IS NULL" if chamber is None else "chamber = $chamber"
+    return f"tool = $tool AND {place} AND trace = $trace AND ({times}) AND list_contains($streams, stream)"
+
+
+def merge_ranges(times: Int64, most: int = 32) -> list[tuple[int, int]]:
+    """Return at most ``most`` closed ranges that cover the sorted ``times``, cut where they are furthest apart."""
+    if len(times) == 0:
+        return []
+    steps = np.diff(times)
+    cuts = np.sort(np.argsort(steps, kind="stable")[::-1][: most - 1])
+    cuts = cuts[steps[cuts] > 60_000_000]
+    starts = np.concatenate(([0], cuts + 1))
+    stops = np.concatenate((cuts, [len(times) - 1]))
+    return [(int(times[a]), int(times[b])) for a, b in zip(starts, stops, strict=True)]
+
+
+class History:
+    """Reads back what is kept; ``staged`` grows while a batch is being written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.staged: list[StagedTraces] = []
+
+    def _parameters(self, tool: str, chamber: str | None, trace: str, streams: Sequence[str]) -> dict[str, object]:
+        parameters: dict[str, object] = {"tool": tool, "trace": trace, "streams": list(streams)}
+        return parameters if chamber is None else parameters | {"chamber": chamber}
+
+    def _query(self, query: str, parameters: dict[str, object]) -> pa.Table:
+        return self._store.connection.execute(query, parameters).to_arrow_table()
+
+    def contents(
+        self, tool: str, chamber: str | None, trace: str, streams: Sequence[str], ranges: Sequence[tuple[int, int]], table: str = "traces"
+    ) -> Contents:
+        """Return the kept records (or, with ``table`` conflicts, the conflicting ones) of ``streams`` within ``ranges``."""
+        where = _where(chamber, ranges)
+        parameters = self._parameters(tool, chamber, trace, streams)
+        columns = "stream, epoch_us(ts) AS time_us, seq, position, value, payload_id, byte_start"
+        query = source(table, columns, where, _paths(self.staged, table, tool, ranges))
+        rows = self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq, payload_id, byte_start, position", parameters)
+        texts = self._texts(tool, where, parameters, ranges) if table == "traces" else {}
+        return _contents(rows, texts)
+
+    def _texts(
+        self, tool: str, where: str, parameters: dict[str, object], ranges: Sequence[tuple[int, int]]
+    ) -> dict[TextKey, tuple[tuple[int, str], ...]]:
+        query = source("texts", "stream, epoch_us(ts) AS time_us, seq, position, text", where, _paths(self.staged, "texts", tool, ranges))
+        found: dict[TextKey, list[tuple[int, str]]] = {}
+        for stream, time_us, seq, position, text in self._store.connection.execute(query, parameters).fetchall():
+            found.setdefault((stream, time_us, seq), []).append((position - 1, text))
+        return {key: tuple(sorted(items)) for key, items in found.items()}
+
+    def conflict_texts(
+        self, tool: str, chamber: str | None, trace: str, streams: Sequence[str], ranges: Sequence[tuple[int, int]]
+    ) -> dict[tuple[str, int, int, str], tuple[tuple[int, str], ...]]:
+        """Return (stream, time, seq, payload) -> texts of stored conflicts."""
+        query = source(
+            "conflicts",
+            "stream, epoch_us(ts) AS time_us, seq, payload_id, position, text",
+            _where(chamber, ranges) + " AND text IS NOT NULL",
+            _paths(self.staged, "conflicts", tool, ranges),
+        )
+        found: dict[tuple[str, int, int, str], list[tuple[int, str]]] = {}
+        rows = self._store.connection.execute(query, self._parameters(tool, chamber, trace, streams)).fetchall()
+        for stream, time_us, seq, payload, position, text in rows:
+            found.setdefault((stream, time_us, seq, payload), []).append((position - 1, text))
+        return {key: tuple(sorted(items)) for key, items in found.items()}
+
+    def keys(self, tool: str, chamber: str | None, trace: str, stream: str, lo: int, hi: int) -> tuple[Int64, Int64]:
+        """Return (time_us, seq) of every kept record of one stream within [lo, hi], sorted."""
+        ranges = [(lo, hi)]
+        where = _where(chamber, ranges) + " AND position = 1"
+        query = source("traces", "epoch_us(ts) AS time_us, seq", where, _paths(self.staged, "traces", tool, ranges))
+        rows = self._query(f"SELECT * FROM ({query}) ORDER BY time_us, seq", self._parameters(tool, chamber, trace, [stream]))
+        return rows.column(0).to_numpy(), rows.column(1).to_numpy()
+
+    def windows(self, tool: str, window_ids: Sequence[int], lo: int, hi: int, without: Sequence[str]) -> pa.Table:
+        """Return the samples of ``window_ids``, sorted by (window_id, trace, position, ts, seq, stream).
+
+        Rows of the committed files named in ``without`` are left out (staged files stand in for them).
+        """
+        where = "tool = $tool AND ts BETWEEN make_timestamp($lo) AND make_timestamp($hi) AND list_contains($ids, window_id)"
+        columns = "window_id, trace, position, sensor, epoch_us(ts) AS time_us, seq, stream, value"
+        query = f"SELECT {columns} FROM lake.main.traces WHERE {where} AND NOT list_contains($without, filename)"
+        paths = _paths(self.staged, "traces", tool, [(lo, hi)])
+        if paths:
+            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+            query += f" UNION ALL SELECT {columns} FROM read_parquet([{listed}]) WHERE {where}"
+        parameters = {"tool": tool, "lo": lo, "hi": hi, "ids": list(window_ids), "without": list(without)}
+        return self._query(f"SELECT * FROM ({query}) ORDER BY window_id, trace, position, time_us, seq, stream", parameters)
+
+    def files_with(self, table: str, tool: str, chamber: str | None, lo: int, hi: int) -> list[str]:
+        """Return the committed files of ``table`` that hold rows of a chamber within [lo, hi)."""
+        place = "chamber IS NULL" if chamber is None else "chamber = $chamber"
+        parameters = {"tool": tool, "lo": lo, "hi": hi} | ({} if chamber is None else {"chamber": chamber})
+        query = (
+            f"SELECT DISTINCT filename FROM lake.main.{table} "
+            f"WHERE tool = $tool AND {place} AND ts >= make_timestamp($lo) AND ts < make_timestamp($hi)"
+        )
+        return [row[0] for row in self._store.connection.execute(query, parameters).fetchall()]
+
+
+def _contents(rows: pa.Table, texts: dict[TextKey, tuple[tuple[int, str], ...]]) -> Contents:
+    """Cut sorted narrow rows into records."""
+    n = rows.num_rows
+    if n == 0:
+        empty = np.empty(0, np.int64)
+        return Contents([], empty, empty, empty, empty, empty, [], texts)
+    rows = rows.combine_chunks()
+    stream = rows.column("stream").combine_chunks().dictionary_encode()
+    payload = rows.column("payload_id").combine_chunks().dictionary_encode()
+    code = stream.indices.to_numpy()
+    owner = payload.indices.to_numpy()
+    time_us, seq = rows.column("time_us").to_numpy(), rows.column("seq").to_numpy()
+    byte_start = rows.column("byte_start").to_numpy()
+    first = np.ones(n, bool)
+    first[1:] = (np.diff(code) != 0) | (np.diff(time_us) != 0) | (np.diff(seq) != 0) | (np.diff(owner) != 0) | (np.diff(byte_start) != 0)
+    start = np.flatnonzero(first)
+    count = np.diff(np.append(start, n))
+    value = rows.column("value").combine_chunks()
+    bits = np.asarray(value.fill_null(0.0).to_numpy(zero_copy_only=False)).view(np.int64).copy()
+    if value.null_count:
+        bits[value.is_null().to_numpy(zero_copy_only=False)] = NULL_BITS
+    names, owners = stream.dictionary.to_pylist(), payload.dictionary.to_pylist()
+    return Contents(
+        [names[i] for i in code[start]], time_us[start], seq[start], start, count, bits, [owners[i] for i in owner[start]], texts
+    )

@@ -1,0 +1,275 @@
+"""The working index: what a writer looks up by key, in a SQLite file beside the catalog.
+
+It is derived: every row follows from the lake's tables, it stands at one ledger entry (``head``), and a lost or stale index is
+rolled forward or rebuilt from them. It holds payload keys, the runs of each stream, and the newest windows, so that a commit
+reads what it touches and not the history. It is written under the writer lock only, except for the window ids it hands out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS head (seq INTEGER NOT NULL, hash TEXT NOT NULL, generation TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS payload (key TEXT PRIMARY KEY, payload_id TEXT, sha256 TEXT, size INTEGER, ledger_seq INTEGER) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS payload_size ON payload (size);
+CREATE TABLE IF NOT EXISTS stream (
+  id INTEGER PRIMARY KEY, tool TEXT, chamber TEXT, trace TEXT, stream TEXT, timed INTEGER, period_us INTEGER,
+  UNIQUE (tool, chamber, trace, stream));
+CREATE TABLE IF NOT EXISTS run (
+  stream INTEGER, time_lo INTEGER, seq_lo INTEGER, time_hi INTEGER, seq_hi INTEGER,
+  PRIMARY KEY (stream, time_lo, seq_lo, time_hi, seq_hi)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS window (
+  window_id INTEGER PRIMARY KEY, tool TEXT, chamber TEXT, lot TEXT, wafer TEXT, recipe TEXT, step TEXT, occurrence INTEGER,
+  started_us INTEGER, ended_us INTEGER, complete INTEGER, source TEXT, ordinal INTEGER, revision INTEGER);
+CREATE INDEX IF NOT EXISTS window_time ON window (tool, chamber, source, started_us);
+CREATE INDEX IF NOT EXISTS window_context ON window (tool, chamber, wafer, lot, recipe, step);
+CREATE TABLE IF NOT EXISTS tool (tool TEXT PRIMARY KEY, revision INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS chamber (tool TEXT, chamber TEXT, PRIMARY KEY (tool, chamber)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoint (tool TEXT, day INTEGER, time_us INTEGER, state TEXT, PRIMARY KEY (tool, day)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
+"""
+
+
+class Run(NamedTuple):
+    """A stretch of a stream without a gap, in (time, seq) order: its first and last record."""
+
+    time_lo: int
+    seq_lo: int
+    time_hi: int
+    seq_hi: int
+
+
+class KnownPayload(NamedTuple):
+    """A payload that was committed."""
+
+    payload_id: str
+    sha256: str
+    ledger_seq: int
+
+
+@dataclass(slots=True, frozen=True)
+class Window:
+    """One window as the index holds it; times in microseconds UTC, chamber and context '' where there is none.
+
+    ``source``: 'event' or 'context'. ``ordinal`` tells event windows apart that start at the same time.
+    """
+
+    window_id: int
+    tool: str
+    chamber: str
+    lot: str | None
+    wafer: str | None
+    recipe: str | None
+    step: str | None
+    occurrence: int
+    started_us: int
+    ended_us: int | None
+    complete: bool
+    source: str
+    ordinal: int
+    revision: int = 0
+
+    @property
+    def context(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """(lot, wafer, recipe, step)."""
+        return self.lot, self.wafer, self.recipe, self.step
+
+    def same_row(self, other: Window) -> bool:
+        """Tell whether both show the same to an analyst."""
+        return replace(self, revision=0) == replace(other, revision=0)
+
+
+_WINDOW = "window_id, tool, chamber, lot, wafer, recipe, step, occurrence, started_us, ended_us, complete, source, ordinal, revision"
+
+
+def _window(row: Sequence[Any]) -> Window:
+    return Window(*row[:10], bool(row[10]), *row[11:])
+
+
+class Index:
+    """The open index file of one lake."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        with self._transaction():
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            if self._db.execute("SELECT count(*) FROM head").fetchone()[0] == 0:
+                self._db.execute("INSERT INTO head VALUES (0, '', ?)", [uuid.uuid4().hex])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read several things at one state of the index."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    def head(self) -> tuple[int, str, str]:
+        """Return (ledger seq, ledger hash, generation) at which the index stands."""
+        row = self._db.execute("SELECT seq, hash, generation FROM head").fetchone()
+        return int(row[0]), str(row[1]), str(row[2])
+
+    def clear(self) -> None:
+        """Forget everything; the next roll-forward rebuilds it."""
+        with self._transaction():
+            for table in ("payload", "stream", "run", "window", "tool", "chamber", "checkpoint"):
+                self._db.execute(f"DELETE FROM {table}")
+            self._db.execute("UPDATE head SET seq = 0, hash = '', generation = ?", [uuid.uuid4().hex])
+
+    # --- payloads
+
+    def payload(self, key: str) -> KnownPayload | None:
+        """Return the committed payload of ``key``."""
+        row = self._db.execute("SELECT payload_id, sha256, ledger_seq FROM payload WHERE key = ?", [key]).fetchone()
+        return None if row is None else KnownPayload(*row)
+
+    def size_known(self, size: int) -> bool:
+        """Tell whether any committed payload was delivered with ``size`` bytes."""
+        return self._db.execute("SELECT 1 FROM payload WHERE size = ? LIMIT 1", [size]).fetchone() is not None
+
+    def tool_revision(self, tool: str) -> int:
+        """Return the last ledger seq that touched ``tool``, 0 where none."""
+        row = self._db.execute("SELECT revision FROM tool WHERE tool = ?", [tool]).fetchone()
+        return 0 if row is None else int(row[0])
+
+    # --- streams
+
+    def runs(self, tool: str, chamber: str, trace: str, stream: str) -> list[Run]:
+        """Return the stream's runs in (time, seq) order."""
+        found = self._db.execute(
+            "SELECT time_lo, seq_lo, time_hi, seq_hi FROM run JOIN stream ON run.stream = stream.id "
+            "WHERE tool = ? AND chamber = ? AND trace = ? AND stream.stream = ? ORDER BY time_lo, seq_lo, time_hi, seq_hi",
+            [tool, chamber, trace, stream],
+        )
+        return [Run(*row) for row in found]
+
+    def streams(self, tool: str | None = None) -> list[tuple[str, str, str, str, bool, int]]:
+        """Return (tool, chamber, trace, stream, timed, period_us) of all streams, or of one tool's."""
+        where, parameters = ("", []) if tool is None else (" WHERE tool = ?", [tool])
+        found = self._db.execute(f"SELECT tool, chamber, trace, stream, timed, period_us FROM stream{where}", parameters)
+        return [(*row[:4], bool(row[4]), row[5]) for row in found]
+
+    def chambers(self, tool: str) -> set[str]:
+        """Return the chambers ('' for none) that streams and events of ``tool`` have named so far."""
+        return {row[0] for row in self._db.execute("SELECT chamber FROM chamber WHERE tool = ?", [tool])}
+
+    # --- windows
+
+    def reserve_window_ids(self, count: int) -> int:
+        """Return the first of ``count`` window ids that nobody else will get."""
+        with self._transaction():
+            row = self._db.execute("SELECT next FROM counter WHERE name = 'window'").fetchone()
+            first = int(row[0]) if row else 1
+            self._db.execute("INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = excluded.next", [first + count])
+        return first
+
+    def windows_after(self, tool: str, chamber: str, from_us: int) -> list[Window]:
+        """Return the event windows of a chamber that end after, or are open at, ``from_us``, in order of start."""
+        before = self._db.execute(
+            "SELECT max(started_us) FROM window WHERE tool = ? AND chamber = ? AND source = 'event' AND started_us < ?", [tool, chamber, from_us]
+        ).fetchone()[0]
+        found = self._db.execute(
+            f"SELECT {_WINDOW} FROM window WHERE tool = ? AND chamber = ? AND source = 'event' AND started_us >= ? ORDER BY started_us, ordinal",
+            [tool, chamber, from_us if before is None else before],
+        )
+        return [_window(row) for row in found]
+
+    def windows_of_context(self, tool: str, chamber: str, context: Sequence[str | None]) -> list[Window]:
+        """Return every window of a chamber with exactly this (lot, wafer, recipe, step)."""
+        found = self._db.execute(
+            f"SELECT {_WINDOW} FROM window WHERE tool = ? AND chamber = ? AND lot IS ? AND wafer IS ? AND recipe IS ? AND step IS ?",
+            [tool, chamber, *context],
+        )
+        return [_window(row) for row in found]
+
+    def window(self, window_id: int) -> Window | None:
+        """Return the newest state of a window."""
+        row = self._db.execute(f"SELECT {_WINDOW} FROM window WHERE window_id = ?", [window_id]).fetchone()
+        return None if row is None else _window(row)
+
+    def checkpoint(self, tool: str, before_us: int) -> tuple[int, str] | None:
+        """Return (time_us, state) of the newest checkpoint of the tool's events that lies before ``before_us``."""
+        row = self._db.execute(
+            "SELECT time_us, state FROM checkpoint WHERE tool = ? AND time_us < ? ORDER BY time_us DESC LIMIT 1", [tool, before_us]
+        ).fetchone()
+        return None if row is None else (int(row[0]), str(row[1]))
+
+    # --- roll-forward
+
+    def apply(self, delta: IndexDelta) -> None:
+        """Take one committed ledger entry's changes and stand at it."""
+        with self._transaction():
+            db = self._db
+            db.executemany("INSERT OR REPLACE INTO payload VALUES (?, ?, ?, ?, ?)", delta.payloads)
+            db.executemany("INSERT OR IGNORE INTO stream (tool, chamber, trace, stream, timed, period_us) VALUES (?, ?, ?, ?, ?, ?)", delta.streams)
+            db.executemany(
+                "DELETE FROM run WHERE stream = (SELECT id FROM stream WHERE tool = ? AND chamber = ? AND trace = ? AND stream = ?) "
+                "AND time_lo = ? AND seq_lo = ? AND time_hi = ? AND seq_hi = ?",
+                delta.runs_removed,
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO run SELECT id, ?, ?, ?, ? FROM stream WHERE tool = ? AND chamber = ? AND trace = ? AND stream = ?",
+                [(*row[4:], *row[:4]) for row in delta.runs_added],
+            )
+            db.executemany("DELETE FROM window WHERE window_id = ?", [(window_id,) for window_id in delta.windows_removed])
+            db.executemany(
+                f"INSERT OR REPLACE INTO window ({_WINDOW}) VALUES ({', '.join('?' * 14)})",
+                [
+                    (w.window_id, w.tool, w.chamber, *w.context, w.occurrence, w.started_us, w.ended_us, w.complete, w.source, w.ordinal, w.revision)
+                    for w in delta.windows
+                ],
+            )
+            db.executemany("DELETE FROM checkpoint WHERE tool = ? AND time_us >= ?", delta.checkpoints_void)
+            db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", delta.checkpoints)
+            db.executemany("INSERT OR REPLACE INTO tool VALUES (?, ?)", list(delta.tools.items()))
+            db.executemany("INSERT OR IGNORE INTO chamber VALUES (?, ?)", delta.chambers)
+            highest = max((w.window_id for w in delta.windows), default=0) + 1
+            db.execute("INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = max(next, excluded.next)", [highest])
+            db.execute("UPDATE head SET seq = ?, hash = ?", [delta.seq, delta.hash])
+
+
+@dataclass(slots=True)
+class IndexDelta:
+    """What one ledger entry changes in the index. Chambers are '' where there is none.
+
+    ``tools``: tool -> the ledger seq that touched it. ``checkpoints_void``: (tool, time_us) from which checkpoints no longer hold.
+    """
+
+    seq: int
+    hash: str
+    payloads: Iterable[tuple[str, str, str, int, int]] = ()
+    streams: Iterable[tuple[str, str, str, str, bool, int]] = ()
+    runs_removed: Iterable[tuple[str, str, str, str, int, int, int, int]] = ()
+    runs_added: Iterable[tuple[str, str, str, str, int, int, int, int]] = ()
+    windows: Sequence[Window] = ()
+    windows_removed: Iterable[int] = ()
+    tools: Mapping[str, int] = field(default_factory=dict)
+    chambers: Iterable[tuple[str, str]] = ()
+    checkpoints_void: Iterable[tuple[str, int]] = ()
+    checkpoints: Iterable[tuple[str, int, int, str]] = ()

@@ -1,0 +1,79 @@
+"""Brings the working index to the ledger's head from the lake's own tables, or rebuilds it from nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import duckdb
+
+from storage.catalog import rows
+from storage.index import Index, IndexDelta, Window
+
+_WINDOWS = (
+    "SELECT window_id, tool, chamber, lot, wafer, recipe, step, occurrence, epoch_us(started_at), epoch_us(ended_at), complete, source, "
+    "ordinal, revision FROM lake.main.windows_log WHERE revision > ? ORDER BY revision"
+)
+
+
+def roll_forward(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
+    """Apply to ``index`` what the ledger holds beyond it; the caller holds the writer lock."""
+    newest = rows(connection, "SELECT seq, hash FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")
+    if not newest:
+        return
+    seq, digest = newest[0]
+    stood, known, _ = index.head()
+    if (stood, known) == (seq, digest):
+        return
+    if stood and rows(connection, "SELECT hash FROM lake.main.ledger WHERE seq = ?", [stood]) != [(known,)]:
+        index.clear()
+        stood = 0
+    index.apply(_delta(connection, stood, int(seq), str(digest)))
+
+
+def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: str) -> IndexDelta:
+    payloads = rows(connection, "SELECT key, payload_id, sha256, size, ledger_seq FROM lake.main.payloads WHERE ledger_seq > ?", [stood])
+    log = rows(
+        connection,
+        "SELECT tool, chamber, trace, stream, timed, period_us, op, time_lo, seq_lo, time_hi, seq_hi FROM lake.main.streams_log "
+        "WHERE revision > ? ORDER BY revision, op",
+        [stood],
+    )
+    streams: dict[tuple[str, str, str, str], tuple[bool, int]] = {}
+    last: dict[tuple[Any, ...], int] = {}
+    for tool, chamber, trace, stream, timed, period_us, op, *run in log:
+        key = (tool, chamber or "", trace, stream)
+        streams[key] = (timed, period_us)
+        last[(*key, *run)] = op
+    windows: dict[int, Window] = {}
+    for row in rows(connection, _WINDOWS, [stood]):
+        windows[row[0]] = Window(row[0], row[1], row[2] or "", *row[3:10], bool(row[10]), *row[11:])
+    for window_id, by in rows(
+        connection, "SELECT window_id, max(by_revision) FROM lake.main.superseded WHERE subject = 'window' AND by_revision > ? GROUP BY ALL", [stood]
+    ):
+        if window_id in windows and windows[window_id].revision < by:
+            del windows[window_id]
+    gone = rows(
+        connection,
+        "SELECT DISTINCT window_id FROM lake.main.superseded WHERE subject = 'window' AND by_revision > ?",
+        [stood],
+    )
+    chambers: set[tuple[str, str]] = {key[:2] for key in streams}
+    touched: dict[str, int] = {}
+    for entry, body in rows(connection, "SELECT seq, body FROM lake.main.ledger WHERE seq > ? ORDER BY seq", [stood]):
+        content = json.loads(body)
+        touched |= dict.fromkeys(content.get("tools", ()), entry)
+        chambers |= {(tool, chamber or "") for tool, chamber in content.get("chambers", ())}
+    return IndexDelta(
+        seq,
+        digest,
+        payloads=payloads,
+        streams=[(*key, *value) for key, value in streams.items()],
+        runs_removed=[key for key, op in last.items() if op < 0],  # type: ignore[misc]
+        runs_added=[key for key, op in last.items() if op > 0],  # type: ignore[misc]
+        windows=list(windows.values()),
+        windows_removed=[row[0] for row in gone if row[0] not in windows],
+        tools=touched,
+        chambers=chambers,
+        checkpoints_void=[(tool, -(1 << 62)) for tool in touched],
+    )

@@ -1,0 +1,97 @@
+"""The tables of a lake, as data: names, columns and types that storage and ingest share.
+
+``*_log`` tables are append-only; the views of ``views.sql`` show their newest state under the names of the public surface.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+FORMAT_VERSION = 1
+"""Version of the lake's layout; newer code migrates, older code refuses."""
+
+ARROW = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "INTEGER": pa.int32(),
+    "DOUBLE": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "BLOB": pa.binary(),
+}
+
+_WHERE = "tool VARCHAR, chamber VARCHAR, trace VARCHAR, stream VARCHAR"
+_CONTEXT = "lot VARCHAR, wafer VARCHAR, recipe VARCHAR, step VARCHAR"
+_TRACE = f"{_WHERE}, seq BIGINT, ts TIMESTAMP, sensor VARCHAR, position INTEGER, value DOUBLE, window_id BIGINT, payload_id VARCHAR, byte_start BIGINT"
+
+ACCOUNT = (
+    "bytes_in",
+    "bytes_accepted",
+    "bytes_duplicate",
+    "bytes_conflict",
+    "bytes_quarantined",
+    "bytes_other",
+    "records_decoded",
+    "records_accepted",
+    "records_duplicate",
+    "records_conflict",
+    "frames_quarantined",
+    "frames_other",
+    "samples",
+    "events",
+    "ambiguous_time",
+)
+"""The figures of a payload's account, in the order of the columns."""
+
+STATISTICS = ("first", "last", "min", "max", "mean", "std", "median", "p05", "p95", "slope", "area")
+"""The statistics of a feature row beside ``n`` and ``missing``."""
+
+_DEFINITIONS = {
+    "traces": _TRACE,
+    "conflicts": f"{_TRACE}, text VARCHAR, kept_payload_id VARCHAR",
+    "texts": f"{_WHERE}, seq BIGINT, ts TIMESTAMP, sensor VARCHAR, position INTEGER, text VARCHAR, payload_id VARCHAR",
+    "events": "tool VARCHAR, chamber VARCHAR, event VARCHAR, ceid BIGINT, dataid BIGINT, ts TIMESTAMP, vars VARCHAR, payload_id VARCHAR, "
+    f"byte_start BIGINT, {_CONTEXT}, role VARCHAR, system_bytes BIGINT, body_digest VARCHAR",
+    "windows_log": f"window_id BIGINT, tool VARCHAR, chamber VARCHAR, {_CONTEXT}, occurrence BIGINT, started_at TIMESTAMP, ended_at TIMESTAMP, "
+    "complete BOOLEAN, source VARCHAR, ordinal BIGINT, revision BIGINT",
+    "features_log": f"window_id BIGINT, tool VARCHAR, chamber VARCHAR, trace VARCHAR, {_CONTEXT}, occurrence BIGINT, sensor VARCHAR, position INTEGER, "
+    f"n BIGINT, missing BIGINT, {', '.join(f'{name} DOUBLE' for name in STATISTICS)}, started_at TIMESTAMP, ended_at TIMESTAMP, "
+    "complete BOOLEAN, revision BIGINT",
+    "gaps_log": f"gap_id VARCHAR, {_WHERE}, first_missing BIGINT, last_missing BIGINT, missing BIGINT, after_ts TIMESTAMP, before_ts TIMESTAMP, revision BIGINT",
+    "superseded": "subject VARCHAR, id VARCHAR, window_id BIGINT, revision BIGINT, by_revision BIGINT",
+    "quarantine_log": "quarantine_id VARCHAR, payload_id VARCHAR, tool VARCHAR, start BIGINT, stop BIGINT, reason VARCHAR, detail VARCHAR, bytes BLOB, "
+    "rows BOOLEAN, format VARCHAR, mapping VARCHAR, captured VARCHAR",
+    "quarantine_states": "quarantine_id VARCHAR, state VARCHAR, revision BIGINT",
+    "payloads": "payload_id VARCHAR, key VARCHAR, sha256 VARCHAR, tool VARCHAR, format VARCHAR, source VARCHAR, state VARCHAR, committed_at TIMESTAMP, "
+    f"batch_id VARCHAR, config_digest VARCHAR, {', '.join(f'{name} BIGINT' for name in ACCOUNT)}, size BIGINT, ledger_seq BIGINT",
+    "ledger": "seq BIGINT, recorded_at TIMESTAMP, actor VARCHAR, action VARCHAR, batch_id VARCHAR, body VARCHAR, prev_hash VARCHAR, hash VARCHAR",
+    "circuits_log": "tool VARCHAR, state VARCHAR, reason VARCHAR, opened_at TIMESTAMP, retry_at TIMESTAMP, failures BIGINT, revision BIGINT",
+    "sensors": "tool VARCHAR, trace VARCHAR, position INTEGER, sensor VARCHAR, unit VARCHAR, svid VARCHAR, source VARCHAR, valid_from TIMESTAMP, "
+    "valid_to TIMESTAMP",
+    "streams_log": f"{_WHERE}, timed BOOLEAN, period_us BIGINT, op INTEGER, time_lo BIGINT, seq_lo BIGINT, time_hi BIGINT, seq_hi BIGINT, revision BIGINT",
+    "dictionaries": "tool VARCHAR, body VARCHAR, revision BIGINT",
+    "configs": "digest VARCHAR, body VARCHAR, revision BIGINT",
+}
+
+COLUMNS: dict[str, dict[str, str]] = {
+    table: dict(column.strip().split(" ") for column in text.split(","))  # type: ignore[misc]
+    for table, text in _DEFINITIONS.items()
+}
+"""table -> column -> SQL type."""
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """Return the Arrow schema of ``table``."""
+    return pa.schema([(name, ARROW[kind]) for name, kind in COLUMNS[table].items()])
+
+
+def create_statements() -> list[str]:
+    """Return the statements that create every table in the attached catalog ``lake``."""
+    return [
+        f"CREATE TABLE lake.main.{table} ({', '.join(f'{_quote(name)} {kind}' for name, kind in columns.items())})"
+        for table, columns in COLUMNS.items()
+    ]
+
+
+def _quote(name: str) -> str:
+    return f'"{name}"'

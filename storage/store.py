@@ -1,0 +1,271 @@
+"""The lake on disk: made once, opened often, changed only by one commit at a time under the writer lock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from storage import ledger
+from storage.catalog import attach_sql, open_catalog, views_sql
+from storage.errors import Busy, IntegrityError, NewerLake, NoLake
+from storage.files import StagedFile, write_durably
+from storage.index import Index, IndexDelta
+from storage.locks import writer_lock
+from storage.rollforward import roll_forward
+from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
+
+STEPS = (
+    "lock_held",
+    "index_current",
+    "change_built",
+    "begun",
+    "head_checked",
+    "files_removed",
+    "files_added",
+    "rows_inserted",
+    "ledger_inserted",
+    "message_set",
+    "files_checked",
+    "committed",
+    "index_applied",
+)
+"""The numbered steps of a commit, in order; a crash before ``committed`` leaves nothing, a crash from it on leaves all."""
+
+OPTIONS = {"parquet_compression": "zstd", "parquet_version": "2", "parquet_row_group_size": "131072", "target_file_size": "256MB"}
+COMMIT_TRIES = 5
+
+Step = Callable[[str], None]
+
+
+def no_step(_name: str) -> None:
+    """Do nothing at a step (tests put faults here)."""
+
+
+def utc_now() -> datetime:
+    """Return the time in UTC, without zone, to the microsecond."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@dataclass(slots=True)
+class Change:
+    """What one commit makes visible, all of it or nothing."""
+
+    action: str
+    actor: str
+    batch_id: str
+    body: dict[str, Any]
+    index: IndexDelta
+    files: list[StagedFile] = field(default_factory=list)
+    removed: dict[str, list[Path]] = field(default_factory=dict)
+    rows: dict[str, pa.Table] = field(default_factory=dict)
+
+
+class Store:
+    """An open lake. ``on_step`` is called at each of :data:`STEPS`; ``clock`` gives the time of ledger entries."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, on_step: Step = no_step, clock: Callable[[], datetime] = utc_now) -> None:
+        self.path = path = path.resolve()
+        self.data = path / "data"
+        self.read_only = read_only
+        self.on_step = on_step
+        self.clock = clock
+        self.marker = _read_marker(path)
+        self.connection = self._connect()
+        self._index: Index | None = None
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=self.read_only)
+        connection.execute(views_sql())
+        return connection
+
+    @property
+    def index(self) -> Index:
+        """The working index (opened at first use, never by readers)."""
+        if self._index is None:
+            self._index = Index(self.path / "index.sqlite")
+        return self._index
+
+    def close(self) -> None:
+        """Close the connection and the index."""
+        self.connection.close()
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def rows(self, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run ``query`` over tables and views, return all rows."""
+        return self.connection.execute(query, parameters or []).fetchall()
+
+    def arrow(self, query: str, parameters: list[Any] | None = None) -> pa.Table:
+        """Run ``query`` over tables and views, return an Arrow table."""
+        return self.connection.execute(query, parameters or []).to_arrow_table()
+
+    def head(self) -> tuple[int, str]:
+        """Return (seq, hash) of the newest ledger entry in the catalog."""
+        found = self.rows("SELECT seq, hash FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")
+        return (int(found[0][0]), str(found[0][1])) if found else (0, ledger.GENESIS)
+
+    @contextmanager
+    def locked(self, wait_s: float) -> Iterator[None]:
+        """Hold the writer lock with the index rolled forward to the ledger's head."""
+        with writer_lock(self.path / "lock", wait_s):
+            self.on_step("lock_held")
+            roll_forward(self.connection, self.index)
+            self.on_step("index_current")
+            yield
+
+    def ensure_index(self, wait_s: float) -> None:
+        """Roll the index forward if it does not stand at the ledger's head."""
+        seq, digest = self.head()
+        if self.index.head()[:2] != (seq, digest):
+            with self.locked(wait_s):
+                pass
+
+    def commit(self, build: Callable[[int], Change]) -> ledger.Entry:
+        """Commit what ``build`` returns for the next ledger seq, in one transaction; the caller holds the lock.
+
+        The outcome of a failed COMMIT is unknown: the catalog is opened anew and the ledger asked before another try (rule R4).
+        """
+        seq, previous = self.head()
+        change = build(seq + 1)
+        entry = ledger.seal(seq + 1, self.clock(), change.actor, change.action, change.batch_id, change.body, previous)
+        self.on_step("change_built")
+        for attempt in range(1, COMMIT_TRIES + 1):
+            try:
+                self._transact(change, entry, seq)
+                break
+            except duckdb.Error as error:
+                self._reconnect()
+                if self._recorded(entry):
+                    break
+                if attempt == COMMIT_TRIES:
+                    raise Busy(f"the catalog did not take the commit ({error}); nothing was changed. Run the same command again") from error
+                time.sleep(0.05 * 2**attempt)
+        self.on_step("committed")
+        change.index.seq, change.index.hash = entry.seq, entry.hash
+        self.index.apply(change.index)
+        self.on_step("index_applied")
+        return entry
+
+    def _transact(self, change: Change, entry: ledger.Entry, head: int) -> None:
+        execute = self.connection.execute
+        execute("BEGIN")
+        self.on_step("begun")
+        if self.head()[0] != head:
+            execute("ROLLBACK")
+            raise IntegrityError("the ledger moved while the writer lock was held; is something else writing to this catalog?")
+        self.on_step("head_checked")
+        for table, paths in change.removed.items():
+            for path in paths:
+                execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+        self.on_step("files_removed")
+        for table in sorted({staged.table for staged in change.files}):
+            paths_added = [str(staged.path) for staged in change.files if staged.table == table]
+            execute(f"CALL ducklake_add_data_files('lake', '{table}', ?)", [paths_added])
+        self.on_step("files_added")
+        for table, values in change.rows.items():
+            self._insert(table, values)
+        self.on_step("rows_inserted")
+        execute(
+            "INSERT INTO lake.main.ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [entry.seq, entry.recorded_at, entry.actor, entry.action, entry.batch_id, entry.body, entry.prev_hash, entry.hash],
+        )
+        self.on_step("ledger_inserted")
+        extra = ledger.canonical({"batch_id": entry.batch_id, "seq": entry.seq, "hash": entry.hash})
+        execute("CALL lake.set_commit_message(?, ?, extra_info => ?)", [entry.actor, entry.action, extra])
+        self.on_step("message_set")
+        for staged in change.files:
+            if not staged.path.exists() or staged.path.stat().st_size != staged.size:
+                execute("ROLLBACK")
+                raise IntegrityError(f"{staged.path}: a staged file vanished or changed before the commit; run the same command again")
+        self.on_step("files_checked")
+        execute("COMMIT")
+
+    def _insert(self, table: str, values: pa.Table) -> None:
+        if values.num_rows == 0:
+            return
+        names = ", ".join(f'"{name}"' for name in COLUMNS[table])
+        self.connection.register("incoming", values)
+        try:
+            self.connection.execute(f"INSERT INTO lake.main.{table} ({names}) SELECT {names} FROM incoming")
+        finally:
+            self.connection.unregister("incoming")
+
+    def _reconnect(self) -> None:
+        with contextlib.suppress(duckdb.Error):
+            self.connection.execute("ROLLBACK")
+        self.connection.close()
+        self.connection = self._connect()
+
+    def _recorded(self, entry: ledger.Entry) -> bool:
+        return bool(self.rows("SELECT 1 FROM lake.main.ledger WHERE seq = ? AND hash = ?", [entry.seq, entry.hash]))
+
+
+def _read_marker(path: Path) -> dict[str, Any]:
+    try:
+        marker: dict[str, Any] = json.loads((path / "lake.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NoLake(f"{path}: no lake here (or its creation was interrupted); 'loadlock init --lake {path}' makes or completes it") from None
+    except (json.JSONDecodeError, OSError) as error:
+        raise IntegrityError(f"{path / 'lake.json'}: unreadable ({error})") from error
+    version = marker.get("format_version", 0)
+    if version > FORMAT_VERSION:
+        raise NewerLake(f"{path}: this lake has format {version}, this software knows up to {FORMAT_VERSION}; install a newer loadlock")
+    return marker
+
+
+def exists(path: Path) -> bool:
+    """Tell whether a whole lake is at ``path``."""
+    return (path / "lake.json").exists()
+
+
+def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Callable[[], datetime] = utc_now) -> bool:
+    """Make a lake at ``path``, or finish one whose creation was interrupted; return False if a whole one was there.
+
+    Several processes may call it at once: whoever holds ``LAKE/lock`` builds, and the marker is written last.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if exists(path):
+        return False
+    with writer_lock(path / "lock", wait_s):
+        if exists(path):
+            return False
+        _check_empty(path)
+        for name in ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
+            (path / name).unlink(missing_ok=True)
+        (path / "data" / "main").mkdir(parents=True, exist_ok=True)
+        connection = open_catalog(path / "catalog.sqlite", path / "data", read_only=False)
+        for option, value in OPTIONS.items():
+            connection.execute(f"CALL lake.set_option('{option}', '{value}')")
+        connection.execute("BEGIN")
+        for statement in create_statements():
+            connection.execute(statement)
+        first = ledger.seal(1, clock(), actor, "init", "", {"format_version": FORMAT_VERSION, "software": software}, ledger.GENESIS)
+        connection.execute(
+            "INSERT INTO lake.main.ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [first.seq, first.recorded_at, first.actor, first.action, first.batch_id, first.body, first.prev_hash, first.hash],
+        )
+        connection.execute("COMMIT")
+        connection.close()
+        write_durably(path / "attach.sql", attach_sql((path / "catalog.sqlite").resolve(), (path / "data").resolve()).encode())
+        marker = {"format_version": FORMAT_VERSION, "created_at": first.recorded_at.isoformat(), "software": software}
+        write_durably(path / "lake.json", (json.dumps(marker, indent=1) + "\n").encode())
+    return True
+
+
+def _check_empty(path: Path) -> None:
+    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", ".")
+    strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
+    if strangers:
+        raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")

@@ -1,0 +1,43 @@
+-- What analysts see: the names of the public surface over the attached catalog "lake".
+CREATE OR REPLACE VIEW traces AS FROM lake.main.traces;
+CREATE OR REPLACE VIEW texts AS FROM lake.main.texts;
+CREATE OR REPLACE VIEW conflicts AS FROM lake.main.conflicts;
+CREATE OR REPLACE VIEW events AS
+  SELECT tool, chamber, event, ceid, dataid, ts, vars::JSON AS vars, payload_id, byte_start,
+         lot, wafer, recipe, step, role, system_bytes, body_digest
+  FROM lake.main.events;
+CREATE OR REPLACE VIEW payloads AS FROM lake.main.payloads;
+CREATE OR REPLACE VIEW ledger AS
+  SELECT seq, recorded_at, actor, action, batch_id, body::JSON AS body, prev_hash, hash FROM lake.main.ledger;
+CREATE OR REPLACE VIEW sensors AS
+  SELECT tool, trace, position, sensor, unit, svid, source, valid_from,
+         lead(valid_from) OVER (PARTITION BY tool, trace, position ORDER BY valid_from) AS valid_to
+  FROM lake.main.sensors;
+CREATE OR REPLACE VIEW windows AS
+  SELECT w.window_id, w.tool, w.chamber, w.lot, w.wafer, w.recipe, w.step, w.occurrence,
+         w.started_at, w.ended_at, w.complete, w.revision
+  FROM lake.main.windows_log w
+  ANTI JOIN (SELECT window_id, revision FROM lake.main.superseded WHERE subject = 'window') s
+    ON w.window_id = s.window_id AND w.revision = s.revision;
+CREATE OR REPLACE VIEW features AS
+  SELECT f.* FROM lake.main.features_log f
+  ANTI JOIN (SELECT window_id, revision FROM lake.main.superseded WHERE subject = 'window') s
+    ON f.window_id = s.window_id AND f.revision = s.revision;
+CREATE OR REPLACE VIEW samples AS
+  SELECT t.*, w.lot, w.wafer, w.recipe, w.step, w.occurrence
+  FROM lake.main.traces t LEFT JOIN windows w ON t.window_id = w.window_id AND t.tool = w.tool;
+CREATE OR REPLACE VIEW gaps AS
+  SELECT g.tool, g.chamber, g.trace, g.stream, g.first_missing, g.last_missing, g.missing, g.after_ts, g.before_ts
+  FROM lake.main.gaps_log g
+  ANTI JOIN (SELECT id, by_revision FROM lake.main.superseded WHERE subject = 'gap') s
+    ON g.gap_id = s.id AND g.revision < s.by_revision;
+CREATE OR REPLACE VIEW quarantine AS
+  SELECT q.quarantine_id, q.payload_id, q.tool, q.start, q.stop, q.reason, q.detail, q.bytes, coalesce(s.state, 'open') AS state
+  FROM lake.main.quarantine_log q
+  LEFT JOIN (SELECT quarantine_id, arg_max(state, revision) AS state FROM lake.main.quarantine_states GROUP BY ALL) s
+    USING (quarantine_id);
+CREATE OR REPLACE VIEW circuits AS
+  SELECT tool, arg_max(state, revision) AS state, arg_max(reason, revision) AS reason,
+         arg_max(opened_at, revision) AS opened_at, arg_max(retry_at, revision) AS retry_at,
+         arg_max(failures, revision) AS failures
+  FROM lake.main.circuits_log GROUP BY tool;
