@@ -19,10 +19,10 @@ import numpy as np
 
 from benchmarks import capture
 from benchmarks.measure import Figure, Spread, child, machine, peak_mb, race, table, timed
+from ingest.unpack import CHUNK_BYTES
 
 RESULT = Path(__file__).resolve().parent / "results" / "first_day.json"
 MB = 1_000_000
-CHUNK_BYTES = 1 << 20
 SECSGEM_MESSAGES = 100
 TOOL = "ETCH01"
 COMPRESSION_LEVEL = 1
@@ -148,11 +148,12 @@ def cut(data: bytes) -> list[bytes]:
 
 def decode(chunks: list[bytes]) -> int:
     """Decode ``chunks`` of one payload; return the number of records, none of them kept."""
+    from ingest.config import parse
+    from ingest.dictionary import Dictionary
     from ingest.formats.hsms import HsmsDecoder
 
-    from ingest.config import parse
-
-    decoder = HsmsDecoder(TOOL, parse(capture.configuration()))
+    config = parse(capture.configuration())
+    decoder = HsmsDecoder(TOOL, {"tool": TOOL}, config.model(TOOL), Dictionary(), config.limits)
     records = 0
     for chunk in chunks:
         for decoded in decoder.feed(chunk):
