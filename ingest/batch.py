@@ -71,6 +71,7 @@ class Batch:
         self.base = store.index.head()
         self.payloads: list[Payload] = []
         self.dictionaries: dict[str, str] = {}
+        self.replays: tuple[str, ...] = ()
         self.reduced: dict[int, list[Reduced]] = {}
         self.touched: dict[int, str] = {}
         self.written: list[Written] = []

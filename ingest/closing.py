@@ -118,6 +118,7 @@ class Closing:
             "payloads": self._payload_rows(seq, now),
             "sensors": self._sensor_rows(now),
             "circuits_log": self._circuit_rows(seq),
+            "quarantine_states": rows_table("quarantine_states", [(name, "replayed", seq) for name in batch.replays]),
             "dictionaries": rows_table("dictionaries", [(tool, body, seq) for tool, body in sorted(batch.dictionaries.items())]),
         }
         return Change(

@@ -163,5 +163,3 @@ class EventReader:
             frame=np.arange(len(kept), dtype=np.int64),
         )
         return kept, columns, bad
-
-

@@ -61,7 +61,7 @@ class Waiting:
         return list(self._held)
 
     def anchor(self, trace: int, anchor: Anchor) -> list[Dated]:
-        """A timed record of ``trace`` has come; return the held frames before it, dated."""
+        """Return the held frames of ``trace``, dated, for a timed record of it has come."""
         waiting = self._held.pop(trace, [])
         self._anchors[trace] = anchor
         self._bytes -= sum(len(h.frame) for h in waiting)
@@ -69,6 +69,11 @@ class Waiting:
 
     def anchor_all(self, traces: Int64, seq: Int64, time_us: Int64, late_us: Int64) -> None:
         """``n`` timed records have come and nothing waits: only the last of each trace will matter."""
+        if not len(traces):
+            return
+        if traces[0] == traces[-1] and (traces == traces[0]).all():
+            self._anchors[int(traces[0])] = Anchor(int(seq[-1]), int(time_us[-1]), int(late_us[-1]))
+            return
         found, first = np.unique(traces[::-1], return_index=True)
         for trace, i in zip(found.tolist(), (len(traces) - 1 - first).tolist(), strict=True):
             self._anchors[trace] = Anchor(int(seq[i]), int(time_us[i]), int(late_us[i]))
@@ -82,7 +87,7 @@ class Waiting:
         return True
 
     def finish(self) -> list[Dated]:
-        """The payload has ended; return what is still held, in payload order."""
+        """Return what is still held, in payload order, for the payload has ended."""
         left = sorted((h for waiting in self._held.values() for h in waiting), key=lambda h: h.start)
         self._held.clear()
         self._bytes = 0

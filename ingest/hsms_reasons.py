@@ -5,9 +5,15 @@ from __future__ import annotations
 from kernels import secs_items as codes
 
 REASONS: dict[int, tuple[str, str]] = {
-    codes.BAD_LENGTH: ("bad_length", "frame length {found} at byte {at}; a frame holds a 10-byte header at least and ends within the payload"),
+    codes.BAD_LENGTH: (
+        "bad_length",
+        "frame length {found} at byte {at}; a frame holds a 10-byte header at least and ends within the payload",
+    ),
     codes.FRAME_TOO_LARGE: ("too_large", "frame length {found} at byte {at} is over limits.frame_bytes {limit}"),
-    codes.BAD_HEADER: ("bad_header", "header byte(s) {found:#x} at byte {at}: PType must be 0, SType one of 0-7 and 9, a bare header's session below 0x8000"),
+    codes.BAD_HEADER: (
+        "bad_header",
+        "header byte(s) {found:#x} at byte {at}: PType must be 0, SType one of 0-7 and 9, a bare header's session below 0x8000",
+    ),
     codes.UNDEFINED_FORMAT: ("bad_item", "format byte {found:#04x} at byte {at} is no SECS-II format"),
     codes.NO_LENGTH_BYTES: ("bad_item", "format byte {found:#04x} at byte {at} has no length bytes"),
     codes.PAST_END: ("bad_item", "the item at byte {at} needs {found} bytes, {limit} are left in its frame"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,6 @@ from ingest.items import BLANKS, INTEGER, NUMBER, jis_text, localized_text, plai
 from ingest.records import Int64, Layout, Records, StreamKey
 from ingest.zone import to_utc
 from kernels import secs
-
 from kernels.secs_text import EMPTY, LOCAL, UNREADABLE
 from kernels.secs_values import SIDE_JIS, SIDE_LOCALIZED, SIDE_NUMBER, SIDE_SIGNED, SIDE_UNSIGNED
 
@@ -144,14 +144,28 @@ def faults_of(messages: Messages, flag: Int64, settings: Settings) -> npt.NDArra
     return fault
 
 
-def _expand(m: Messages, group: Int64, period: Int64, per: Int64) -> tuple[Int64, ...]:
+def _expand(m: Messages, group: Int64, period: Int64, per: Int64) -> tuple[Any, Any, Any, Any, Any]:
     """Return (message, seq, time, late, value start) of each record of groups."""
     message = np.repeat(np.arange(len(group)), group)
     first = np.cumsum(group) - group
     nth = np.arange(len(message)) - first[message]
     back = group[message] - 1 - nth
     shift = back * period[message]
-    return message, m.seq[message] - back, m.time_us[message] - shift, m.late_us[message] - shift, m.value_start[message] + nth * per[message]
+    return (
+        message,
+        m.seq[message] - back,
+        m.time_us[message] - shift,
+        m.late_us[message] - shift,
+        m.value_start[message] + nth * per[message],
+    )
+
+
+def distinct(keys: Int64) -> tuple[Int64, Int64]:
+    """Return the distinct ones of ``n`` >= 1 keys and the index of each key among them; no sort where all are one."""
+    if keys[0] == keys[-1] and (keys == keys[0]).all():
+        return keys[:1], np.zeros(len(keys), np.int64)
+    found, inverse = np.unique(keys, return_inverse=True)
+    return found, inverse
 
 
 def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
@@ -159,7 +173,7 @@ def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
     group, period, _ = settings.columns(m.setting)
     grouped = int(group.max()) > 1
     per = m.positions // group if grouped else m.positions
-    pairs, inverse = np.unique(m.setting << 32 | per, return_inverse=True)
+    pairs, inverse = distinct(m.setting << 32 | per)
     streams: dict[StreamKey, int] = {}
     layouts: dict[int, int] = {}
     named: list[Layout] = []
@@ -219,5 +233,3 @@ def fault_detail(fault: int, m: Messages, i: int, settings: Settings, stime: byt
         BAD_SEQ: f"{at}: the group's first SMPLN is below the 64-bit range",
     }
     return details[fault]
-
-

@@ -69,7 +69,7 @@ class Settings:
         self._columns = np.empty((3, 0), np.int64)
 
     def forget(self) -> None:
-        """The dictionary has changed: what follows gets new settings."""
+        """Give what follows new settings, for the dictionary has changed."""
         self._current[:] = -1
 
     def of(self, numbers: Int64, texts: list[str]) -> Int64:

@@ -60,7 +60,9 @@ def plain_text(raw: bytes) -> str:
 
 def jis_text(raw: bytes) -> str:
     """Return JIS-8 (JIS X 0201): half-width katakana above, yen and overline in place of backslash and tilde."""
-    return "".join({0x5C: "¥", 0x7E: "‾"}.get(b) or (chr(b) if b < 0x80 else chr(b - 0xA1 + 0xFF61) if 0xA1 <= b <= 0xDF else "�") for b in raw)
+    return "".join(
+        {0x5C: "¥", 0x7E: "‾"}.get(b) or (chr(b) if b < 0x80 else chr(b - 0xA1 + 0xFF61) if 0xA1 <= b <= 0xDF else "�") for b in raw
+    )
 
 
 def localized_text(raw: bytes) -> str:

@@ -78,6 +78,7 @@ class KeyBook:
         self._registry = registry
         self.states: dict[int, StreamState] = {}
         self._conflicts: dict[tuple[int, int, int], set[Content]] = {}
+        self._differing: list[tuple[int, int, str | int]] = []
 
     def state(self, stream: int) -> StreamState:
         """Return the state of a stream, loaded at first touch."""
@@ -157,6 +158,7 @@ class KeyBook:
         if len(rivals):
             self._judge_within(segment, outcome, record[rivals], record[leader[rivals]], stream[rivals])
             outcome.overlaps += len(rivals)
+        self._settle_differing(segment, outcome)
 
     def _lookups(
         self, segment: Segment, record: Int64, stream: np.ndarray, wanted: np.ndarray, spans: Sequence[tuple[int, int]]
@@ -197,7 +199,7 @@ class KeyBook:
                 same[i] = texts == segment.texts.get(int(record[i]), ())
         outcome.state[record[same]] = DUPLICATE
         for i in np.flatnonzero(~same).tolist():
-            self._conflict(segment, outcome, int(record[i]), int(stream[i]), contents.payload[int(known[i])])
+            self._differing.append((int(record[i]), int(stream[i]), contents.payload[int(known[i])]))
 
     def _judge_within(self, segment: Segment, outcome: Outcome, record: Int64, first: Int64, stream: np.ndarray) -> None:
         bits = segment.values.view(np.int64)
@@ -207,34 +209,41 @@ class KeyBook:
                 same[i] = segment.texts.get(int(record[i]), ()) == segment.texts.get(int(first[i]), ())
         outcome.state[record[same]] = DUPLICATE
         for i in np.flatnonzero(~same).tolist():
-            self._conflict(segment, outcome, int(record[i]), int(stream[i]), int(segment.payload[first[i]]))
+            self._differing.append((int(record[i]), int(stream[i]), int(segment.payload[first[i]])))
 
-    def _conflict(self, segment: Segment, outcome: Outcome, record: int, stream: int, kept: str | int) -> None:
-        """A content that differs from the kept one: a conflict the first time it is seen, a duplicate after that."""
-        time_us, seq = int(segment.time_us[record]), int(segment.seq[record])
-        place = (stream, time_us, seq)
-        if place not in self._conflicts:
-            self._conflicts[place] = self._stored_conflicts(self._registry.streams[stream], time_us, seq)
-        a = int(segment.value_start[record])
-        bits = segment.values.view(np.int64)[a : a + int(segment.count[record])]
-        content: Content = (tuple(bits.tolist()), segment.texts.get(record, ()))
-        if content in self._conflicts[place]:
-            outcome.state[record] = DUPLICATE
-            return
-        self._conflicts[place].add(content)
-        outcome.state[record] = CONFLICT
-        outcome.kept[record] = kept
+    def _settle_differing(self, segment: Segment, outcome: Outcome) -> None:
+        """A content that differs from the kept one is a conflict the first time it is seen, a duplicate after that."""
+        differing, self._differing = self._differing, []
+        places = [(stream, int(segment.time_us[record]), int(segment.seq[record])) for record, stream, _ in differing]
+        self._load_conflicts({place for place in places if place not in self._conflicts})
+        bits = segment.values.view(np.int64)
+        for place, (record, _, kept) in zip(places, differing, strict=True):
+            a = int(segment.value_start[record])
+            content: Content = (tuple(bits[a : a + int(segment.count[record])].tolist()), segment.texts.get(record, ()))
+            if content in self._conflicts[place]:
+                outcome.state[record] = DUPLICATE
+                continue
+            self._conflicts[place].add(content)
+            outcome.state[record] = CONFLICT
+            outcome.kept[record] = kept
 
-    def _stored_conflicts(self, key: StreamKey, time_us: int, seq: int) -> set[Content]:
-        ranges = [(time_us, time_us)]
-        found = self._history.contents(key.tool, key.chamber, key.trace, [key.stream], ranges, "conflicts")
-        texts = self._history.conflict_texts(key.tool, key.chamber, key.trace, [key.stream], ranges)
-        stored: set[Content] = set()
-        for i in np.flatnonzero(found.seq == seq).tolist():
-            a = int(found.start[i])
-            bits = tuple(found.bits[a : a + int(found.count[i])].tolist())
-            stored.add((bits, texts.get((key.stream, time_us, seq, found.payload[i]), ())))
-        return stored
+    def _load_conflicts(self, places: set[tuple[int, int, int]]) -> None:
+        """Look up the conflicting contents that are stored for ``places`` (stream, time, seq)."""
+        self._conflicts |= {place: set() for place in places}
+        groups: dict[tuple[str, str | None, str], list[tuple[int, int, int]]] = {}
+        for place in sorted(places):
+            groups.setdefault(self._registry.streams[place[0]][:3], []).append(place)
+        for (tool, chamber, trace), members in groups.items():
+            names = {self._registry.streams[stream].stream: stream for stream, _, _ in members}
+            ranges = merge_ranges(np.unique(np.asarray([time_us for _, time_us, _ in members], np.int64)))
+            found = self._history.contents(tool, chamber, trace, sorted(names), ranges, "conflicts")
+            texts = self._history.conflict_texts(tool, chamber, trace, sorted(names), ranges) if len(found.seq) else {}
+            for i, (name, time_us, seq) in enumerate(zip(found.stream, found.time_us.tolist(), found.seq.tolist(), strict=True)):
+                stored = self._conflicts.get((names[name], time_us, seq))
+                if stored is not None:
+                    a = int(found.start[i])
+                    bits = tuple(found.bits[a : a + int(found.count[i])].tolist())
+                    stored.add((bits, texts.get((name, time_us, seq, found.payload[i]), ())))
 
 
 def _within(keys: tuple[Int64, Int64], run: Int64) -> tuple[Int64, Int64]:

@@ -100,7 +100,7 @@ class TableMapping:
         self.name = name
         self.table = table
         self.source = source
-        self.tool = tool
+        self.tool = tool if tool != captured.get("tool") else None  # what was captured does not override the mapping
         self.captured = captured
         self.clock = Clock(table.time, table.decimal, table.missing)
         self._zone_of = zone_of

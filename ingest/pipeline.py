@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol, TypeVar
 import numpy as np
 
 from ingest.account import Payload
-from ingest.batch import Batch
+from ingest.batch import Batch, rows_table
 from ingest.closing import Closing
 from ingest.config import Config
 from ingest.errors import MappingMissing
@@ -175,6 +175,7 @@ class _Group:
         member.payload = payload
         self._feed(delivery, payload)
         self._keys[payload.key] = payload
+        self._batch.replays += delivery.replays
 
     def _known(self, member: _Member, key: str, sha256: str) -> bool:
         """Settle a delivery whose key was used before: the same bytes are replayed, others refused."""
@@ -227,8 +228,7 @@ class _Group:
     def _dictionary(self, tool: str) -> str | None:
         if tool in self._batch.dictionaries:
             return self._batch.dictionaries[tool]
-        rows = self._store.rows("SELECT body FROM lake.main.dictionaries WHERE tool = ? ORDER BY revision DESC LIMIT 1", [tool])
-        return rows[0][0] if rows else None
+        return stored_dictionary(self._store, tool)
 
     # --- the commit
 
@@ -316,6 +316,12 @@ class _Group:
         return receipt
 
 
+def stored_dictionary(store: Store, tool: str) -> str | None:
+    """Return the newest dictionary of ``tool`` as JSON."""
+    rows = store.rows("SELECT body FROM lake.main.dictionaries WHERE tool = ? ORDER BY revision DESC LIMIT 1", [tool])
+    return rows[0][0] if rows else None
+
+
 def first_account(store: Store, payload_id: str | None) -> dict[str, int] | None:
     """Return the figures with which a payload was committed."""
     rows = store.rows(f"SELECT {', '.join(ACCOUNT)} FROM lake.main.payloads WHERE payload_id = ?", [payload_id])
@@ -355,3 +361,25 @@ def _stage(items: Iterable[Item], stages: Stages, name: str) -> Iterator[Item]:
         if item is None:
             return
         yield item
+
+
+def settle_config(store: Store, given: Config | None, actor: str, software: str, wait_s: float, *, dry_run: bool = False) -> Config:
+    """Return the configuration to use: ``given``, which the lake then keeps by digest, else the last one that it keeps."""
+    rows = store.rows("SELECT digest, body FROM lake.main.configs ORDER BY revision DESC LIMIT 1")
+    if given is None:
+        return Config.model_validate_json(rows[0][1]) if rows else Config()
+    digest = given.digest()
+    if dry_run or (rows and rows[0][0] == digest):
+        return given
+    with store.locked(wait_s):
+        store.commit(
+            lambda seq: Change(
+                "configure",
+                actor,
+                "",
+                {"software": software, "config_digest": digest},
+                IndexDelta(0, ""),
+                rows={"configs": rows_table("configs", [(digest, given.canonical(), seq)])},
+            )
+        )
+    return given

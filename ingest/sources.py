@@ -29,6 +29,8 @@ class Delivery:
     tool: str | None
     captured: dict[str, str] = field(default_factory=dict)
     key: str | None = None
+    replays: tuple[str, ...] = ()
+    """The quarantine entries whose bytes these are."""
 
     def open(self) -> BinaryIO:
         """Open the delivered bytes."""

@@ -12,7 +12,7 @@ import duckdb
 from storage.errors import LoadlockError
 
 EXTENSIONS = ("sqlite_scanner", "ducklake")
-OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 INLINE_ROWS = 1_000_000
 """DuckLake keeps what is INSERTed in the catalog; data files are only ever written by us, with checksums."""
 
@@ -43,7 +43,7 @@ def connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def attach_statement(catalog: Path, data: Path, *, read_only: bool) -> str:
+def attach_statement(catalog: Path, data: Path, *, read_only: bool, snapshot: int | None = None) -> str:
     """Return the ATTACH that names the lake's catalog ``lake`` (rules R3, R8)."""
     options = [
         f"DATA_PATH {_literal(str(data) + '/')}",
@@ -52,6 +52,8 @@ def attach_statement(catalog: Path, data: Path, *, read_only: bool) -> str:
         "META_BUSY_TIMEOUT 5000",
     ]
     options.append("READ_ONLY" if read_only else f"DATA_INLINING_ROW_LIMIT {INLINE_ROWS}")
+    if snapshot is not None:
+        options.append(f"SNAPSHOT_VERSION {snapshot}")
     return f"ATTACH {_literal('ducklake:sqlite:' + str(catalog))} AS lake ({', '.join(options)})"
 
 
@@ -60,10 +62,10 @@ def views_sql() -> str:
     return files("storage").joinpath("views.sql").read_text(encoding="utf-8")
 
 
-def open_catalog(catalog: Path, data: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Return a connection with the lake attached as ``lake`` and the views in place."""
+def open_catalog(catalog: Path, data: Path, *, read_only: bool, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a connection with the lake attached as ``lake``, as it is or as it was at ``snapshot``."""
     connection = connect()
-    connection.execute(attach_statement(catalog, data, read_only=read_only))
+    connection.execute(attach_statement(catalog, data, read_only=read_only, snapshot=snapshot))
     return connection
 
 

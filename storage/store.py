@@ -111,6 +111,12 @@ class Store:
         """Run ``query`` over tables and views, return an Arrow table."""
         return self.connection.execute(query, parameters or []).to_arrow_table()
 
+    def at_snapshot(self, snapshot: int) -> None:
+        """Attach the lake anew as it was at ``snapshot``."""
+        self.connection.close()
+        self.connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=True, snapshot=snapshot)
+        self.connection.execute(views_sql())
+
     def head(self) -> tuple[int, str]:
         """Return (seq, hash) of the newest ledger entry in the catalog."""
         found = self.rows("SELECT seq, hash FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")

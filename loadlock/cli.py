@@ -1,0 +1,100 @@
+"""The command line: arguments in, a call, an exit code out. Only argparse is imported before a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from loadlock import __version__
+
+EPILOG = """exit codes: 0 done  1 a bug  2 usage or configuration  3 done, and something was walled off or deferred
+  4 idempotency key used before with other bytes  5 busy, try again  6 integrity failure  130 interrupted"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loadlock",
+        description="Ingest semiconductor tool-sensor data exactly once into a lake that DuckDB can query.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"loadlock {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str, example: str, *, lake: bool = True, into: argparse._SubParsersAction | None = None) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+        sub: argparse.ArgumentParser = (into or commands).add_parser(
+            name, help=text, description=text, epilog=f"example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if lake:
+            sub.add_argument("--lake", default=os.environ.get("LOADLOCK_LAKE"), metavar="LAKE", help="the lake's folder (or LOADLOCK_LAKE)")
+            sub.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="patience for the writer lock (default 600)")
+        sub.add_argument("--json", action="store_true", help="print exactly one JSON object")
+        return sub
+
+    command("init", "create a lake", "loadlock init --lake fab.lake")
+
+    ingest = command("ingest", "ingest files, folders or standard input ('-')", "loadlock ingest drop/ --config fab.toml --lake fab.lake")
+    ingest.add_argument("sources", nargs="+", metavar="SOURCE")
+    ingest.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
+    ingest.add_argument("--tool", help="the tool that the data come from")
+    ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
+    ingest.add_argument("--key", help="idempotency key of a single payload")
+    ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads for reading and writing")
+    ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
+
+    sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')
+    sql.add_argument("query", metavar="QUERY")
+    sql.add_argument("--format", choices=("table", "csv", "json", "jsonl", "parquet", "arrow"), default=None)
+    sql.add_argument("--output", metavar="FILE", help="write to a file instead of standard output")
+    sql.add_argument("--as-of", type=int, metavar="SNAPSHOT", help="query the lake as it was at a snapshot")
+
+    command("shell", "an interactive SQL prompt", "loadlock shell --lake fab.lake")
+    command("status", "tools, rows, gaps, quarantine, sizes", "loadlock status --lake fab.lake")
+
+    quarantine = commands.add_parser("quarantine", help="what could not be understood").add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = command("list", "list quarantined spans", "loadlock quarantine list --lake fab.lake", into=quarantine)
+    listing.add_argument("--all", action="store_true", help="replayed ones too")
+    show = command("show", "show one span: reason and bytes", "loadlock quarantine show ID --lake fab.lake", into=quarantine)
+    show.add_argument("id", metavar="ID")
+    again = command("replay", "decode spans again", "loadlock quarantine replay --config fab.toml --lake fab.lake", into=quarantine)
+    again.add_argument("ids", nargs="*", metavar="ID")
+    again.add_argument("--config", metavar="FILE")
+    export = command("export", "write a span's bytes to a file", "loadlock quarantine export ID --output span.bin --lake fab.lake", into=quarantine)
+    export.add_argument("id", metavar="ID")
+    export.add_argument("--output", required=True, metavar="FILE")
+
+    audit = commands.add_parser("audit", help="the ledger, and its proof").add_subparsers(dest="action", metavar="ACTION", required=True)
+    log = command("log", "list ledger entries", "loadlock audit log --lake fab.lake", into=audit)
+    log.add_argument("--last", type=int, default=0, metavar="N", help="only the last N")
+    command("verify", "prove the chain, the accounts and every file", "loadlock audit verify --lake fab.lake", into=audit)
+    command("digest", "order-independent digest of the content", "loadlock audit digest --lake fab.lake", into=audit)
+
+    circuits = commands.add_parser("circuits", help="the breakers of tools").add_subparsers(dest="action", metavar="ACTION", required=True)
+    command("list", "list circuits", "loadlock circuits list --lake fab.lake", into=circuits)
+
+    config = commands.add_parser("config", help="check a configuration").add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = command("check", "check a configuration file", "loadlock config check fab.toml", lake=False, into=config)
+    check.add_argument("file", metavar="FILE")
+    command("schema", "print the JSON Schema, for editors", "loadlock config schema", lake=False, into=config)
+    command("show", "print the configuration that the lake keeps", "loadlock config show --lake fab.lake", into=config)
+
+    command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    from loadlock import commands
+
+    return commands.run(options)
+
+
+def entry() -> None:
+    """Run as a program."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,164 @@
+"""The Python API: a lake that is opened, fed and queried."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+
+from ingest import config as configuration
+from ingest import pipeline, replay, sources, status
+from ingest.config import Config
+from ingest.receipts import Summary
+from ingest.timing import Stages
+from loadlock import __version__
+from storage import digest, verify
+from storage.catalog import open_catalog, views_sql
+from storage.errors import KeyReused, LoadlockError
+from storage.store import Step, Store, create, exists, no_step
+
+Source = str | os.PathLike[str]
+
+
+def actor() -> str:
+    """Return who acts, for the ledger: ``LOADLOCK_ACTOR``, else the operating system's user."""
+    named = os.environ.get("LOADLOCK_ACTOR")
+    if named:
+        return named
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def new_id() -> str:
+    """Return a fresh name for a batch, payload or file."""
+    return secrets.token_hex(10)
+
+
+class Lake:
+    """An open lake; a context manager. Made by :func:`loadlock.open`."""
+
+    def __init__(self, path: Source, *, read_only: bool = False, wait: float = 600.0, on_step: Step = no_step) -> None:
+        self.path = Path(path)
+        self.wait_s = wait
+        self.last_timings: dict[str, float] = {}
+        """CPU seconds by stage of the last ingest."""
+        if not read_only and not exists(self.path):
+            create(self.path, actor=actor(), software=__version__, wait_s=wait)
+        self.store = Store(self.path, read_only=read_only, on_step=on_step)
+
+    def __enter__(self) -> Lake:
+        """Return the lake itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        """Close the lake."""
+        self.close()
+
+    def close(self) -> None:
+        """Close connection and files."""
+        self.store.close()
+
+    # --- in
+
+    def ingest(
+        self,
+        source: Source | Iterable[Source] | None = None,
+        *,
+        data: bytes | None = None,
+        key: str | None = None,
+        tool: str | None = None,
+        format: str | None = None,
+        config: Config | Source | None = None,
+        dry_run: bool = False,
+        progress: pipeline.Progress | None = None,
+    ) -> Summary:
+        """Ingest files, folders or bytes; commit them, and return the account with a receipt for each payload.
+
+        Raises :class:`storage.errors.KeyReused` when a single payload's key was used before with other bytes.
+        """
+        summary = self.ingest_all(
+            source, data=data, key=key, tool=tool, format=format, config=config, dry_run=dry_run, progress=progress
+        )
+        if len(summary.receipts) == 1 and summary.payloads["refused"]:
+            raise KeyReused(f"{summary.receipts[0].source}: {summary.receipts[0].reason}")
+        return summary
+
+    def ingest_all(
+        self,
+        source: Source | Iterable[Source] | None = None,
+        *,
+        data: bytes | None = None,
+        key: str | None = None,
+        tool: str | None = None,
+        format: str | None = None,
+        config: Config | Source | None = None,
+        dry_run: bool = False,
+        progress: pipeline.Progress | None = None,
+    ) -> Summary:
+        """Do as :meth:`ingest` does, but report refusals in the summary only."""
+        settings = self._settings(config, dry_run=dry_run, progress=progress)
+        found: Iterable[sources.Delivery | sources.Skipped]
+        if data is not None:
+            found = [sources.from_bytes(data, settings.config, tool=tool, format=format, key=key, source=str(source or "bytes"))]
+        else:
+            paths = [source] if isinstance(source, str | os.PathLike) else list(source or ())
+            found = sources.deliveries([Path(path) for path in paths], settings.config, tool=tool, format=format, key=key)
+        summary = pipeline.ingest(self.store, found, settings)
+        self.last_timings = settings.stages.seconds
+        return summary
+
+    def replay(self, ids: Iterable[str] = (), *, config: Config | Source | None = None) -> Summary:
+        """Decode quarantined spans again, all open ones or those of ``ids``, with today's code and configuration."""
+        settings = self._settings(config)
+        return replay.replay(self.store, list(ids), settings)
+
+    def _settings(
+        self, config: Config | Source | None, *, dry_run: bool = False, progress: pipeline.Progress | None = None
+    ) -> pipeline.Settings:
+        given = config if isinstance(config, Config) or config is None else configuration.load(Path(config))
+        chosen = pipeline.settle_config(self.store, given, actor(), __version__, self.wait_s, dry_run=dry_run)
+        return pipeline.Settings(chosen, actor(), __version__, new_id, self.wait_s, dry_run, progress, Stages())
+
+    # --- out
+
+    def sql(self, query: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyRelation:
+        """Return ``query`` over the lake as a relation: ``.pl()``, ``.arrow()``, ``.df()``, ``.fetchall()``."""
+        return self.store.connection.sql(query, params=parameters)
+
+    def as_of(self, snapshot: int) -> None:
+        """Show the lake as it was at ``snapshot`` from now on (this object only, which must be read-only)."""
+        self.store.at_snapshot(snapshot)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of its own, read-only, with every view in place."""
+        connection = open_catalog(self.store.path / "catalog.sqlite", self.store.data, read_only=True)
+        connection.execute(views_sql())
+        return connection
+
+    def status(self) -> dict[str, Any]:
+        """Return tools, rows, last batch, gaps, quarantine, conflicts, circuits and sizes."""
+        return status.status(self.store)
+
+    def digest(self) -> dict[str, str]:
+        """Return the order-independent digest of the content."""
+        return digest.content_digest(self.store)
+
+    def verify(self, progress: Callable[[int], None] = lambda _bytes: None) -> verify.Report:
+        """Prove the ledger, the accounts and every file."""
+        return verify.verify(self.store, progress)
+
+
+def open(path: Source, *, read_only: bool = False, wait: float = 600.0) -> Lake:
+    """Open the lake at ``path``, creating it when absent; ``read_only`` never writes. ``wait``: patience for the lock, seconds."""
+    return Lake(path, read_only=read_only, wait=wait)
+
+
+__all__ = ["Lake", "LoadlockError", "open"]

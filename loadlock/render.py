@@ -1,0 +1,107 @@
+"""What a person reads: receipts, overviews and tables, plain when not on a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import IO, Any
+
+from ingest.receipts import Summary
+
+
+def _line(label: str, text: str) -> None:
+    print(f"  {label:<12} {text}")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def receipt(summary: Summary, options: argparse.Namespace) -> None:
+    """Print a summary as a receipt: what came in, what was kept, what was not and why, what to do next."""
+    counts, records, size = summary.payloads, summary.records, summary.bytes
+    seen = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "seen")
+    print(f"{counts['seen']} payloads: {seen or 'nothing to do'}" + (" (dry run: nothing was written)" if getattr(options, "dry_run", False) else ""))
+    if counts["committed"]:
+        _line("in", f"{size['in']:,} bytes, {records['decoded']:,} records")
+        _line("kept", f"{records['accepted']:,} records = {summary.samples:,} samples, {summary.events:,} events")
+        _line("derived", f"{summary.windows:,} windows, {summary.features:,} feature rows, {summary.gaps:,} gaps open")
+        _line("duplicate", f"{records['duplicate']:,} records (seen before, same content)")
+        if records["conflict"]:
+            _line("conflict", f"{records['conflict']:,} records (same key, other content): select * from conflicts")
+        if summary.frames["quarantined"]:
+            part = _share(size["quarantined"], size["in"])
+            _line("quarantined", f"{summary.frames['quarantined']:,} spans, {size['quarantined']:,} bytes ({part})")
+        _line("other", f"{summary.frames['other']:,} frames, {size['other']:,} bytes (understood, no data)")
+        total = " + ".join(f"{size[name]:,} {name}" for name in ("accepted", "duplicate", "conflict", "quarantined", "other"))
+        _line("balance", f"{size['in']:,} = {total}")
+        rate = summary.samples / summary.seconds if summary.seconds else 0
+        _line("time", f"{summary.seconds:.2f} s, {rate:,.0f} samples/s, batches {', '.join(summary.batches)}")
+    for item in summary.receipts:
+        if item.state in ("refused", "deferred"):
+            print(f"  {item.state} {item.source}: {item.reason}")
+    lake = getattr(options, "lake", None)
+    if summary.frames["quarantined"]:
+        print(f"next: loadlock quarantine list --lake {lake}")
+    elif counts["committed"]:
+        print(f'next: loadlock sql "select tool, trace, count(*) as samples from traces group by all" --lake {lake}')
+
+
+def overview(document: dict[str, Any]) -> None:
+    """Print a status document."""
+    rows, sizes, last = document["rows"], document["sizes"], document["last_entry"]
+    print(f"{document['lake']} (format {document['format_version']})")
+    _line("rows", ", ".join(f"{number:,} {name}" for name, number in rows.items() if number))
+    _line("payloads", f"{document['payloads']['count']:,}, {document['payloads']['bytes']:,} bytes delivered")
+    _line("stored", f"{sizes['bytes']:,} bytes in {sizes['files']:,} files, catalog {sizes['catalog_bytes']:,} bytes")
+    _line("quarantine", f"{document['quarantine']['open']:,} open, {document['quarantine']['bytes']:,} bytes")
+    _line("last entry", f"{last['seq']} {last['action']} at {last['recorded_at']} UTC")
+    for jump in document["time_jumps"]:
+        _line("time jump", f"{jump['tool']} {jump['trace']} {jump['stream']}: more than a day without data inside an epoch")
+    if document["tools"]:
+        table(document["tools"], "")
+
+
+def table(items: list[dict[str, Any]], empty: str) -> None:
+    """Print rows as aligned columns."""
+    if not items:
+        print(empty)
+        return
+    _aligned(list(items[0]), [[_cell(value) for value in item.values()] for item in items], sys.stdout)
+
+
+def relation_table(relation: Any, file: IO[str], most: int = 10_000) -> None:
+    """Print a query's result as aligned columns, at most ``most`` rows."""
+    columns = relation.columns
+    rows = relation.fetchmany(most + 1)
+    _aligned(columns, [[_cell(value) for value in row] for row in rows[:most]], file)
+    if len(rows) > most:
+        print(f"... more than {most} rows; --format csv, json or parquet writes all", file=sys.stderr)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bytes):
+        return value[:16].hex() + ("..." if len(value) > 16 else "")
+    text = str(value).replace("\n", "\\n")
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _aligned(columns: list[str], rows: list[list[str]], file: IO[str]) -> None:
+    widths = [max(len(name), *(len(row[i]) for row in rows)) if rows else len(name) for i, name in enumerate(columns)]
+    numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+    print("  ".join(name.rjust(w) if n else name.ljust(w) for name, w, n in zip(columns, widths, numeric, strict=True)).rstrip(), file=file)
+    print("  ".join("-" * w for w in widths), file=file)
+    for row in rows:
+        print("  ".join(cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(row, widths, numeric, strict=True)).rstrip(), file=file)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "") or 0)
+    except ValueError:
+        return False
+    return True
