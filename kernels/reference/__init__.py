@@ -1,0 +1,1 @@
+"""The slow, obvious twins: plain Python that says what each kernel must return."""

@@ -1,0 +1,41 @@
+"""Slow, obvious twins of :mod:`kernels.sequence`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+COUNTER = -1
+ANY = 0
+Key = tuple[int, int]
+Run = tuple[int, int, int, int]
+
+
+def covered(keys: Sequence[Key], runs: Sequence[Run]) -> list[int]:
+    """Return for each (time, seq) the index of the run that holds it, or -1."""
+    return [next((i for i, run in enumerate(runs) if run[:2] <= key <= run[2:]), -1) for key in keys]
+
+
+def runs_of(keys: Sequence[Key], step: int) -> list[Run]:
+    """Return the runs of a set of keys, from nothing."""
+    runs: list[Run] = []
+    for time, seq in sorted(keys):
+        last = runs[-1] if runs else None
+        follows = last is not None and (
+            (step == COUNTER and seq == last[3] + 1) or step == ANY or (step > 0 and time - last[2] <= step)
+        )
+        if last is not None and follows:
+            runs[-1] = (*last[:2], time, seq)
+        else:
+            runs.append((time, seq, time, seq))
+    return runs
+
+
+def gaps_of(keys: Sequence[Key]) -> set[tuple[int, int, int, int, int]]:
+    """Return (first missing, last missing, number, time before, time after) of a counter, by epochs, from the contract's words."""
+    ordered = sorted(keys)
+    gaps = set()
+    for (time_a, seq_a), (time_b, seq_b) in zip(ordered, ordered[1:], strict=False):
+        opens_epoch = seq_b <= seq_a
+        if not opens_epoch and seq_b > seq_a + 1:
+            gaps.add((seq_a + 1, seq_b - 1, seq_b - seq_a - 1, time_a, time_b))
+    return gaps
