@@ -24,7 +24,7 @@ from storage.files import StagedFile, Stager
 from storage.history import History, StagedTraces
 from storage.index import Window
 from storage.ledger import canonical
-from storage.schema import arrow_schema
+from storage.schema import rows_table
 from storage.store import Store
 
 NOTHING = 3
@@ -300,7 +300,9 @@ class Batch:
             key = self.registry.streams[int(segment.stream[i])]
             layout = self.registry.layouts[int(segment.layout[i])]
             payload = self.payloads[int(segment.payload[i])].payload_id
-            rows += [(*key, int(segment.seq[i]), int(segment.time_us[i]), layout[p].name, p + 1, text, payload) for p, text in segment.texts[i]]
+            rows += [
+                (*key, int(segment.seq[i]), int(segment.time_us[i]), layout[p].name, p + 1, text, payload) for p, text in segment.texts[i]
+            ]
         if rows:
             self.tables["texts"].append(rows_table("texts", rows))
 
@@ -362,14 +364,3 @@ class Batch:
         self.stager.write("quarantine_log", rows_table("quarantine_log", rows))
         self.quarantine.clear()
         self._quarantine_bytes = 0
-
-
-def rows_table(name: str, rows: Sequence[tuple[object, ...]]) -> pa.Table:
-    """Build rows of the lake's table ``name``; times are given in microseconds."""
-    schema = arrow_schema(name)
-    columns = list(zip(*rows, strict=True)) if rows else [() for _ in schema]
-    arrays = [
-        pa.array(column, pa.int64()).cast(field.type) if pa.types.is_timestamp(field.type) else pa.array(column, field.type)
-        for column, field in zip(columns, schema, strict=True)
-    ]
-    return pa.table(arrays, schema=schema)

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from ingest import features
 from ingest.account import Account
-from ingest.batch import Batch, rows_table
+from ingest.batch import Batch
 from ingest.gaps import Gap, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
 from storage.index import IndexDelta, Window
-from storage.schema import ACCOUNT
+from storage.schema import ACCOUNT, rows_table
 from storage.store import Change
 
 INLINE_ROWS = 512
@@ -122,14 +122,33 @@ class Closing:
             "dictionaries": rows_table("dictionaries", [(tool, body, seq) for tool, body in sorted(batch.dictionaries.items())]),
         }
         return Change(
-            "ingest", self._actor, batch.batch_id, self._body(), self._index(seq), list(batch.stager.files), dict(self._reassignment.removed), rows
+            "ingest",
+            self._actor,
+            batch.batch_id,
+            self._body(),
+            self._index(seq),
+            list(batch.stager.files),
+            dict(self._reassignment.removed),
+            rows,
         )
 
     def _window_rows(self, seq: int) -> pa.Table:
         return rows_table(
             "windows_log",
             [
-                (w.window_id, w.tool, w.chamber or None, *w.context, w.occurrence, w.started_us, w.ended_us, w.complete, w.source, w.ordinal, seq)
+                (
+                    w.window_id,
+                    w.tool,
+                    w.chamber or None,
+                    *w.context,
+                    w.occurrence,
+                    w.started_us,
+                    w.ended_us,
+                    w.complete,
+                    w.source,
+                    w.ordinal,
+                    seq,
+                )
                 for w in self._revised
             ],
         )
@@ -164,7 +183,8 @@ class Closing:
         pairs = sorted({(tool, trace) for tool, trace, _ in self._batch.layouts})
         for tool, trace in pairs:
             found = self._batch.store.rows(
-                "SELECT position, sensor, unit, svid, source FROM lake.main.sensors WHERE tool = ? AND trace = ? ORDER BY valid_from", [tool, trace]
+                "SELECT position, sensor, unit, svid, source FROM lake.main.sensors WHERE tool = ? AND trace = ? ORDER BY valid_from",
+                [tool, trace],
             )
             known |= {(tool, trace, row[0]): tuple(row[1:]) for row in found}
         rows = []
@@ -224,4 +244,3 @@ def _joined(name: str, tables: Sequence[pa.Table]) -> pa.Table:
 def _microseconds(moment: datetime) -> int:
     delta = moment - datetime(1970, 1, 1)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-

@@ -208,7 +208,7 @@ class Config(Section):
             if source.format not in ("hsms", "table"):
                 raise ValueError(f"sources: format '{source.format}' is not one of hsms, table (match = \"{source.match}\")")
             if source.format == "table" and source.table not in self.tables:
-                raise ValueError(f"sources: there is no [tables.{source.table}] (match = \"{source.match}\")")
+                raise ValueError(f'sources: there is no [tables.{source.table}] (match = "{source.match}")')
             _pattern(source.match)
         return self
 

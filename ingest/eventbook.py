@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ingest.records import NO_TIME, Events
 from ingest.windows import ContextEvent
-from storage.schema import arrow_schema
+from storage.schema import rows_table
 from storage.store import Store
 
 Identity = tuple[int | None, int, str]
@@ -34,7 +34,9 @@ class EventBook:
         """Keep what is new of ``events``; return a mask of the new ones and what the windows need of them."""
         times = self._times(events)
         identities: list[Identity] = [
-            (events.ceid[i], times[i], events.digest[i].hex()) if times[i] != NO_TIME else (int(events.system[i]), NO_TIME, events.digest[i].hex())
+            (events.ceid[i], times[i], events.digest[i].hex())
+            if times[i] != NO_TIME
+            else (int(events.system[i]), NO_TIME, events.digest[i].hex())
             for i in range(len(times))
         ]
         seen = self._seen.setdefault(events.tool, set())
@@ -64,7 +66,7 @@ class EventBook:
 
     def _times(self, events: Events) -> list[int]:
         """Settle repeated local hours: the reading that keeps the order of the payload, else the earlier one."""
-        times = events.time_us.tolist()
+        times: list[int] = events.time_us.tolist()
         for i in np.flatnonzero(events.late_us != events.time_us).tolist():
             self.ambiguous += 1
             late = int(events.late_us[i])
@@ -93,12 +95,4 @@ class EventBook:
 
     def table(self) -> pa.Table:
         """Return the rows of the new events."""
-        schema = arrow_schema("events")
-        columns = list(zip(*self._rows, strict=True)) if self._rows else [[] for _ in schema]
-        return pa.table(
-            [
-                pa.array(column, pa.int64()).cast(field.type) if field.name == "ts" else pa.array(column, field.type)
-                for column, field in zip(columns, schema, strict=True)
-            ],
-            schema=schema,
-        )
+        return rows_table("events", self._rows)

@@ -95,9 +95,13 @@ class KeyBook:
         outcome = Outcome(np.zeros(n, np.int8))
         if n == 0:
             return outcome
-        order = None if sequence.is_sorted(segment.stream, segment.time_us, segment.seq) else np.lexsort((segment.seq, segment.time_us, segment.stream))
-        pick = (lambda a: a) if order is None else (lambda a: a[order])
-        stream, time_us, seq = pick(segment.stream), pick(segment.time_us), pick(segment.seq)
+        order = (
+            None
+            if sequence.is_sorted(segment.stream, segment.time_us, segment.seq)
+            else np.lexsort((segment.seq, segment.time_us, segment.stream))
+        )
+        record = np.arange(n) if order is None else order
+        stream, time_us, seq = segment.stream[record], segment.time_us[record], segment.seq[record]
         repeated = sequence.same_as_previous(stream, time_us, seq)
         bounds = np.flatnonzero(np.append(True, np.diff(stream) != 0))
         spans = list(zip(bounds.tolist(), np.append(bounds[1:], n).tolist(), strict=True))
@@ -108,9 +112,8 @@ class KeyBook:
                 inside[a:b] = sequence.covered(time_us[a:b], seq[a:b], *(np.ascontiguousarray(runs[:, c]) for c in range(4)))
         candidates = repeated | (inside >= 0)
         if candidates.any():
-            record = np.arange(n) if order is None else order
             self._compare(segment, outcome, record, stream, repeated, inside >= 0, spans)
-        accepted = pick(outcome.state) == ACCEPTED
+        accepted = outcome.state[record] == ACCEPTED
         for a, b in spans:
             self._extend(int(stream[a]), time_us[a:b], seq[a:b], accepted[a:b], inside[a:b])
         return outcome
@@ -190,7 +193,12 @@ class KeyBook:
 
     def _judge(self, segment: Segment, outcome: Outcome, record: Int64, contents: Contents, known: Int64, stream: np.ndarray) -> None:
         same = sequence.same_content(
-            segment.values.view(np.int64), segment.value_start[record], segment.count[record], contents.bits, contents.start[known], contents.count[known]
+            segment.values.view(np.int64),
+            segment.value_start[record],
+            segment.count[record],
+            contents.bits,
+            contents.start[known],
+            contents.count[known],
         )
         if contents.texts or segment.texts:
             for i in np.flatnonzero(same).tolist():
@@ -203,7 +211,9 @@ class KeyBook:
 
     def _judge_within(self, segment: Segment, outcome: Outcome, record: Int64, first: Int64, stream: np.ndarray) -> None:
         bits = segment.values.view(np.int64)
-        same = sequence.same_content(bits, segment.value_start[record], segment.count[record], bits, segment.value_start[first], segment.count[first])
+        same = sequence.same_content(
+            bits, segment.value_start[record], segment.count[record], bits, segment.value_start[first], segment.count[first]
+        )
         if segment.texts:
             for i in np.flatnonzero(same).tolist():
                 same[i] = segment.texts.get(int(record[i]), ()) == segment.texts.get(int(first[i]), ())

@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol, TypeVar
 import numpy as np
 
 from ingest.account import Payload
-from ingest.batch import Batch, rows_table
+from ingest.batch import Batch
 from ingest.closing import Closing
 from ingest.config import Config
 from ingest.errors import MappingMissing
@@ -21,9 +21,10 @@ from ingest.records import Decoded, Rejected
 from ingest.sources import Delivery, Skipped
 from ingest.timing import Stages
 from ingest.unpack import Unpacked
+from storage.files import sha256_of
 from storage.index import IndexDelta, KnownPayload
 from storage.ledger import canonical
-from storage.schema import ACCOUNT
+from storage.schema import ACCOUNT, rows_table
 from storage.store import Change, Store
 
 Item = TypeVar("Item")
@@ -143,7 +144,12 @@ class _Group:
                 self._batch.drop_payload(member.payload)
             member.payload = None
             member.receipt = Receipt(
-                payload_id=None, key=member.delivery.key or "", sha256="", source=member.delivery.source, state="deferred", ledger_seq=None,
+                payload_id=None,
+                key=member.delivery.key or "",
+                sha256="",
+                source=member.delivery.source,
+                state="deferred",
+                ledger_seq=None,
                 reason=f"mapping: {error}",
             )
         except _ReplayFoundLate as late:
@@ -162,14 +168,22 @@ class _Group:
             delivery.size = len(delivery.data)
         # A large payload is read once, and hashed meanwhile, unless its key or its size says that it may be a replay.
         if small or (key and self._store.index.payload(key)) or self._store.index.size_known(delivery.size):
-            with stages("hash"), delivery.open() as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            with stages("hash"):
+                sha256 = _sha256(delivery)
             key = key or default_key(delivery, sha256)
             if self._known(member, key, sha256):
                 return
         payload = Payload(
-            len(self._batch.payloads), self._settings.new_id(), key or "", sha256, delivery.size, delivery.source, delivery.format, delivery.mapping,
-            delivery.tool, delivery.captured,
+            len(self._batch.payloads),
+            self._settings.new_id(),
+            key or "",
+            sha256,
+            delivery.size,
+            delivery.source,
+            delivery.format,
+            delivery.mapping,
+            delivery.tool,
+            delivery.captured,
         )
         self._batch.open_payload(payload)
         member.payload = payload
@@ -303,8 +317,13 @@ class _Group:
         payload = member.payload
         if payload is not None:
             return Receipt(
-                payload_id=payload.payload_id, key=payload.key, sha256=payload.sha256, source=payload.source, state="committed",
-                ledger_seq=self.entry_seq, account=payload.account.figures(),
+                payload_id=payload.payload_id,
+                key=payload.key,
+                sha256=payload.sha256,
+                source=payload.source,
+                state="committed",
+                ledger_seq=self.entry_seq,
+                account=payload.account.figures(),
             )
         receipt = member.receipt
         assert receipt is not None
@@ -326,6 +345,13 @@ def first_account(store: Store, payload_id: str | None) -> dict[str, int] | None
     """Return the figures with which a payload was committed."""
     rows = store.rows(f"SELECT {', '.join(ACCOUNT)} FROM lake.main.payloads WHERE payload_id = ?", [payload_id])
     return dict(zip(ACCOUNT, rows[0], strict=True)) if rows else None
+
+
+def _sha256(delivery: Delivery) -> str:
+    if delivery.data is not None:
+        return hashlib.sha256(delivery.data).hexdigest()
+    assert delivery.path is not None
+    return sha256_of(delivery.path)
 
 
 def default_key(delivery: Delivery, sha256: str) -> str:

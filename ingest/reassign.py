@@ -62,7 +62,9 @@ class Reassignment:
         batch = self._batch
         batch.history.staged.remove(written.place)
         written.file = batch.stager.replace(written.file, table)
-        written.place = StagedTraces(written.place.table, written.place.tool, written.file.path, written.place.time_lo, written.place.time_hi)
+        written.place = StagedTraces(
+            written.place.table, written.place.tool, written.file.path, written.place.time_lo, written.place.time_hi
+        )
         batch.history.staged.append(written.place)
 
     def _committed(self, name: str, tool: str, path: Path) -> None:

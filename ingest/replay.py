@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ingest import pipeline
@@ -46,6 +46,9 @@ class Span:
         return self.tool, self.format, self.mapping, self.captured
 
 
+_FIELDS = tuple(field.name for field in fields(Span))
+
+
 def replay(store: Store, ids: Sequence[str], settings: pipeline.Settings) -> Summary:
     """Replay the open spans named by ``ids``, or all; what still can't be understood stays open and untouched."""
     store.ensure_index(settings.wait_s)
@@ -60,7 +63,7 @@ def replay(store: Store, ids: Sequence[str], settings: pipeline.Settings) -> Sum
 
 
 def _spans(store: Store, ids: Sequence[str]) -> list[Span]:
-    where = "state = 'open'" + (" AND list_contains(?, quarantine_id)" if ids else "")
+    where = "q.state = 'open'" + (" AND list_contains(?, q.quarantine_id)" if ids else "")
     rows = store.rows(
         "SELECT q.quarantine_id, q.payload_id, q.tool, q.start, q.stop, q.reason, q.bytes, l.format, l.mapping, l.captured, l.rows, p.bytes_in "
         f"FROM quarantine q JOIN lake.main.quarantine_log l USING (quarantine_id) JOIN payloads p ON q.payload_id = p.payload_id WHERE {where} "
@@ -72,9 +75,14 @@ def _spans(store: Store, ids: Sequence[str]) -> list[Span]:
         raise UsageError(f"no open quarantine entry: {', '.join(sorted(missing))}; 'loadlock quarantine list' names them")
     spans: list[Span] = []
     for row in rows:
-        span = Span((row[0],), *row[1:6], bytes(row[6]), *row[7:11], row[4] == row[11])
+        span = Span(**dict(zip(_FIELDS, ((row[0],), *row[1:6], bytes(row[6]), *row[7:11], row[4] == row[11]), strict=True)))
         last = spans[-1] if spans else None
-        if last and (last.payload_id, last.stop, last.reason) == (span.payload_id, span.start, span.reason) and not span.rows and last.reason != "sensor_count":
+        if (
+            last
+            and (last.payload_id, last.stop, last.reason) == (span.payload_id, span.start, span.reason)
+            and not span.rows
+            and last.reason != "sensor_count"
+        ):
             joined = replace(last, ids=last.ids + span.ids, stop=span.stop, data=last.data + span.data, whole=span.whole)
             if len(last.data) % (1 << 20) == 0:
                 spans[-1] = joined
@@ -135,7 +143,9 @@ def _delivery(units: Sequence[tuple[Span, ...]]) -> Delivery:
     first = spans[0]
     named = "quarantine:" + "+".join(ids)
     key = named if len(named) <= 200 else f"quarantine:{hashlib.sha256(named.encode()).hexdigest()}"
-    delivery = Delivery(f"quarantine replay of {len(ids)}", None, data, len(data), first.format, first.mapping, first.tool, json.loads(first.captured), key)
+    delivery = Delivery(
+        f"quarantine replay of {len(ids)}", None, data, len(data), first.format, first.mapping, first.tool, json.loads(first.captured), key
+    )
     delivery.replays = tuple(ids)
     return delivery
 

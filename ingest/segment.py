@@ -113,7 +113,9 @@ def _period(records: Records, i: int) -> int:
 
 
 def _join(parts: list[tuple[int, Decoded]], registry: Registry) -> Segment:
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("stream", "layout", "context", "seq", "time", "late", "payload", "frame", "start", "count")}
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("stream", "layout", "context", "seq", "time", "late", "payload", "frame", "start", "count")
+    }
     values: list[Float64] = []
     frame_start, frame_stop, frame_payload = [], [], []
     texts: dict[int, list[tuple[int, str]]] = {}

@@ -98,9 +98,7 @@ def identify(path: Path, config: Config, *, tool: str | None, format: str | None
     return kind, mapping, captured
 
 
-def from_bytes(
-    data: bytes, config: Config, *, tool: str | None, format: str | None, key: str | None, source: str
-) -> Delivery:
+def from_bytes(data: bytes, config: Config, *, tool: str | None, format: str | None, key: str | None, source: str) -> Delivery:
     """Return bytes in memory (or standard input) as a delivery."""
     kind = format or "hsms"
     if kind not in FORMATS:
@@ -108,7 +106,9 @@ def from_bytes(
     mapping = None
     if kind == "table":
         if len(config.tables) != 1:
-            raise UsageError(f"{source}: a table without a path needs a configuration with exactly one [tables] entry, found {len(config.tables)}")
+            raise UsageError(
+                f"{source}: a table without a path needs a configuration with exactly one [tables] entry, found {len(config.tables)}"
+            )
         mapping = next(iter(config.tables))
     if tool is None and not (mapping and config.tables[mapping].tool):
         raise UsageError(f"{source}: no tool can be told; give --tool NAME")

@@ -13,7 +13,10 @@ JUMP_US = 86_400_000_000
 def status(store: Store) -> dict[str, Any]:
     """Return the overview that ``loadlock status --json`` prints."""
     rows = store.rows
-    counts = {name: rows(f"SELECT count(*) FROM {name}")[0][0] for name in ("traces", "windows", "features", "events", "gaps", "conflicts", "texts")}
+    counts = {
+        name: rows(f"SELECT count(*) FROM {name}")[0][0]
+        for name in ("traces", "windows", "features", "events", "gaps", "conflicts", "texts")
+    }
     tools = rows(
         "SELECT t.tool, t.rows, t.last_ts, coalesce(g.gaps, 0), coalesce(c.conflicts, 0), coalesce(q.quarantined, 0), coalesce(s.state, 'closed') FROM "
         "(SELECT tool, count(*) AS rows, max(ts) AS last_ts FROM traces GROUP BY tool) t "
@@ -34,7 +37,13 @@ def status(store: Store) -> dict[str, Any]:
         "format_version": store.marker["format_version"],
         "rows": counts,
         "tools": [
-            dict(zip(("tool", "rows", "last_ts", "gaps", "conflicts", "quarantined", "circuit"), (*row[:2], _text(row[2]), *row[3:]), strict=True))
+            dict(
+                zip(
+                    ("tool", "rows", "last_ts", "gaps", "conflicts", "quarantined", "circuit"),
+                    (*row[:2], _text(row[2]), *row[3:]),
+                    strict=True,
+                )
+            )
             for row in tools
         ],
         "last_entry": {"seq": last[0], "recorded_at": _text(last[1]), "action": last[2], "batch_id": last[3]},

@@ -144,7 +144,9 @@ class TraceFile:
                     tiled[k] = self._shared(group, at, k, pa.array(codes[at].astype(np.int32)), streams)
                 columns = dict(tiled[k])
                 names = [group.layout[i].name for i in some.tolist()]
-                columns["sensor"] = pa.DictionaryArray.from_arrays(pa.array(np.repeat(np.arange(k, dtype=np.int32), count)), pa.array(names))
+                columns["sensor"] = pa.DictionaryArray.from_arrays(
+                    pa.array(np.repeat(np.arange(k, dtype=np.int32), count)), pa.array(names)
+                )
                 columns["position"] = pa.array(np.repeat((some + 1).astype(np.int32), count))
                 columns["value"] = numbers(np.ascontiguousarray(matrix[j : j + k, at]).reshape(-1))
                 yield pa.table([columns[name] for name in schema.names], schema=schema)

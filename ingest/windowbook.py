@@ -10,7 +10,7 @@ import numpy as np
 from ingest.config import Config
 from ingest.records import Int64
 from ingest.windows import NONE_YET, ContextEvent, Fold, Span, context_event
-from storage.index import Index, Window
+from storage.index import Index, Window, window_of
 from storage.store import Store
 
 DAY_US = 86_400_000_000
@@ -104,7 +104,8 @@ class WindowBook:
     def _name(self, tool: str, state: _Tool, spans: list[Span]) -> None:
         """Give every span its window: the id it had, or a new one."""
         state.old = {
-            chamber: [w for w in self._index.windows_after(tool, chamber, base) if w.started_us >= base] for chamber, base in state.base.items()
+            chamber: [w for w in self._index.windows_after(tool, chamber, base) if w.started_us >= base]
+            for chamber, base in state.base.items()
         }
         ids = {(w.chamber, w.started_us, w.ordinal): w.window_id for windows in state.old.values() for w in windows}
         ids |= {place[1:]: window_id for place, window_id in self._ids.items() if place[0] == tool}
@@ -117,7 +118,7 @@ class WindowBook:
         for s in sorted(spans, key=lambda s: (s.started_us, s.ordinal)):
             window_id = ids[s.chamber, s.started_us, s.ordinal]
             state.windows[s.chamber].append(
-                Window(window_id, tool, s.chamber, *s.context, 0, s.started_us, s.ended_us, s.complete, EVENT, s.ordinal)  # type: ignore[call-arg]
+                window_of((window_id, tool, s.chamber, *s.context, 0, s.started_us, s.ended_us, s.complete, EVENT, s.ordinal, 0))
             )
 
     # --- which window a time lies in
@@ -133,7 +134,9 @@ class WindowBook:
 
     def assign(self, tool: str, chamber: str, time_us: Int64) -> Int64:
         """Return the event window of each time, 0 where it lies in none."""
-        return locate(self.windows(tool, chamber, int(time_us.min()), int(time_us.max())), time_us) if len(time_us) else np.empty(0, np.int64)
+        return (
+            locate(self.windows(tool, chamber, int(time_us.min()), int(time_us.max())), time_us) if len(time_us) else np.empty(0, np.int64)
+        )
 
     def tools(self) -> list[str]:
         """Return the tools whose windows the batch may have changed."""
@@ -161,9 +164,7 @@ class WindowBook:
 
     # --- context columns
 
-    def context_window(
-        self, tool: str, chamber: str, context: tuple[str | None, ...], first_us: int, last_us: int, *, create: bool
-    ) -> int:
+    def context_window(self, tool: str, chamber: str, context: tuple[str | None, ...], first_us: int, last_us: int, *, create: bool) -> int:
         """Return the id of a context's window, widened to hold [first, last]; without ``create`` only if there is one, else 0."""
         key = (tool, chamber, context)
         window = self._contexts.get(key)
@@ -201,7 +202,11 @@ class WindowBook:
         """Set ``occurrence``, also of windows outside the batch that move up or down."""
         gone = {w.window_id for w in withdrawn}
         before = {window_id: self._index.window(window_id) for window_id in current if window_id not in self.new_ids}
-        shifted = [w for window_id, w in current.items() if (old := before.get(window_id)) is None or old.started_us != w.started_us or old.context != w.context]
+        shifted = [
+            w
+            for window_id, w in current.items()
+            if (old := before.get(window_id)) is None or old.started_us != w.started_us or old.context != w.context
+        ]
         formerly = [before.get(window.window_id) for window in shifted]
         places = {(w.tool, w.chamber, w.context) for w in [*shifted, *withdrawn, *formerly] if w is not None}
         for window_id, window in current.items():

@@ -68,7 +68,8 @@ class Fold:
     def state(self) -> str:
         """Return the state as JSON, for a checkpoint."""
         chambers = {
-            name: [c.context, c.started_us, c.ordinal, list(c.opened_with), c.last_start_us, c.last_ordinal] for name, c in self._chambers.items()
+            name: [c.context, c.started_us, c.ordinal, list(c.opened_with), c.last_start_us, c.last_ordinal]
+            for name, c in self._chambers.items()
         }
         return json.dumps({"time_us": self.time_us, "chambers": chambers}, sort_keys=True)
 
@@ -89,7 +90,9 @@ class Fold:
     def open(self) -> list[Span]:
         """Return the windows that are open after the last event."""
         return [
-            Span(name, c.started_us, c.ordinal, c.opened_with, None, False) for name, c in self._chambers.items() if c.started_us is not None
+            Span(name, c.started_us, c.ordinal, c.opened_with, None, False)
+            for name, c in self._chambers.items()
+            if c.started_us is not None
         ]
 
     def _one(self, name: str, chamber: _Chamber, event: ContextEvent, closed: list[Span]) -> None:
@@ -110,4 +113,4 @@ class Fold:
 
 def context_event(row: Sequence[Any]) -> ContextEvent:
     """Build from a row (time_us, role, ceid, digest, chamber, lot, wafer, recipe, step)."""
-    return ContextEvent(row[0], row[1], -1 if row[2] is None else row[2], row[3], row[4], tuple(row[5:9]))  # type: ignore[arg-type]
+    return ContextEvent(row[0], row[1], -1 if row[2] is None else row[2], row[3], row[4], tuple(row[5:9]))

@@ -25,7 +25,21 @@ PARTS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "events": (
         (
             (
-                *("tool", "chamber", "event", "ceid", "dataid", "epoch_us(ts)", "vars", "lot", "wafer", "recipe", "step", "role", "body_digest"),
+                *(
+                    "tool",
+                    "chamber",
+                    "event",
+                    "ceid",
+                    "dataid",
+                    "epoch_us(ts)",
+                    "vars",
+                    "lot",
+                    "wafer",
+                    "recipe",
+                    "step",
+                    "role",
+                    "body_digest",
+                ),
                 "CASE WHEN ts IS NULL THEN system_bytes END",
             ),
             "lake.main.events",
@@ -38,7 +52,12 @@ PARTS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
             "features WHERE window_id NOT IN (SELECT window_id FROM conflicts WHERE window_id IS NOT NULL)",
         ),
     ),
-    "gaps": ((("tool", "chamber", "trace", "stream", "first_missing", "last_missing", "missing", "epoch_us(after_ts)", "epoch_us(before_ts)"), "gaps"),),
+    "gaps": (
+        (
+            ("tool", "chamber", "trace", "stream", "first_missing", "last_missing", "missing", "epoch_us(after_ts)", "epoch_us(before_ts)"),
+            "gaps",
+        ),
+    ),
 }
 """part -> (columns, source) of what is added up."""
 

@@ -20,11 +20,22 @@ SPLIT = "BYTE_STREAM_SPLIT"
 DICTIONARY = "dictionary"
 
 ENCODINGS: dict[str, dict[str, str]] = {
-    table: {"seq": DELTA, "ts": DELTA, "window_id": DELTA, "byte_start": DELTA, "value": SPLIT} for table in ("traces", "conflicts", "texts")
+    table: {"seq": DELTA, "ts": DELTA, "window_id": DELTA, "byte_start": DELTA, "value": SPLIT}
+    for table in ("traces", "conflicts", "texts")
 } | {"features_log": {name: SPLIT for name in ("mean", "std", "slope", "area")}}
 """table -> column -> encoding; other columns are dictionary encoded."""
 
-UNPRUNED = frozenset({"value", "bytes", "body", "vars", "detail", "text", *("first", "last", "min", "max", "mean", "std", "median", "p05", "p95", "slope", "area")})
+UNPRUNED = frozenset(
+    {
+        "value",
+        "bytes",
+        "body",
+        "vars",
+        "detail",
+        "text",
+        *("first", "last", "min", "max", "mean", "std", "median", "p05", "p95", "slope", "area"),
+    }
+)
 """Columns without statistics: doubles must not promise pruning (NaN), and long values would swell the footer."""
 
 
@@ -40,7 +51,13 @@ class StagedFile:
 
     def entry(self, root: Path) -> dict[str, object]:
         """Return what the ledger keeps of it; the path is relative to the lake."""
-        return {"table": self.table, "path": self.path.relative_to(root).as_posix(), "rows": self.rows, "size": self.size, "sha256": self.sha256}
+        return {
+            "table": self.table,
+            "path": self.path.relative_to(root).as_posix(),
+            "rows": self.rows,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -70,7 +87,9 @@ def value_encoding(values: npt.NDArray[np.float64]) -> str:
     return DICTIONARY if distinct * 8 <= len(sample) else SPLIT
 
 
-def encode(pieces: Iterable[pa.Table], schema: pa.Schema, name: str, *, value: str, level: int, row_group_rows: int) -> tuple[pa.Buffer, int]:
+def encode(
+    pieces: Iterable[pa.Table], schema: pa.Schema, name: str, *, value: str, level: int, row_group_rows: int
+) -> tuple[pa.Buffer, int]:
     """Return the bytes of a Parquet file of ``pieces``, and its number of rows.
 
     Encodings are those of the lake's table ``name``; a row group holds whole pieces up to ``row_group_rows`` rows.

@@ -88,9 +88,12 @@ class Window:
 
 _WINDOW = "window_id, tool, chamber, lot, wafer, recipe, step, occurrence, started_us, ended_us, complete, source, ordinal, revision"
 
+_FIELDS = tuple(_WINDOW.split(", "))
 
-def _window(row: Sequence[Any]) -> Window:
-    return Window(*row[:10], bool(row[10]), *row[11:])
+
+def window_of(row: Sequence[Any]) -> Window:
+    """Build a window from a row of its columns, in their order."""
+    return Window(**dict(zip(_FIELDS, (*row[:10], bool(row[10]), *row[11:]), strict=True)))
 
 
 class Index:
@@ -186,19 +189,22 @@ class Index:
         with self._transaction():
             row = self._db.execute("SELECT next FROM counter WHERE name = 'window'").fetchone()
             first = int(row[0]) if row else 1
-            self._db.execute("INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = excluded.next", [first + count])
+            self._db.execute(
+                "INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = excluded.next", [first + count]
+            )
         return first
 
     def windows_after(self, tool: str, chamber: str, from_us: int) -> list[Window]:
         """Return the event windows of a chamber that end after, or are open at, ``from_us``, in order of start."""
         before = self._db.execute(
-            "SELECT max(started_us) FROM window WHERE tool = ? AND chamber = ? AND source = 'event' AND started_us < ?", [tool, chamber, from_us]
+            "SELECT max(started_us) FROM window WHERE tool = ? AND chamber = ? AND source = 'event' AND started_us < ?",
+            [tool, chamber, from_us],
         ).fetchone()[0]
         found = self._db.execute(
             f"SELECT {_WINDOW} FROM window WHERE tool = ? AND chamber = ? AND source = 'event' AND started_us >= ? ORDER BY started_us, ordinal",
             [tool, chamber, from_us if before is None else before],
         )
-        return [_window(row) for row in found]
+        return [window_of(row) for row in found]
 
     def windows_of_context(self, tool: str, chamber: str, context: Sequence[str | None]) -> list[Window]:
         """Return every window of a chamber with exactly this (lot, wafer, recipe, step)."""
@@ -206,12 +212,12 @@ class Index:
             f"SELECT {_WINDOW} FROM window WHERE tool = ? AND chamber = ? AND lot IS ? AND wafer IS ? AND recipe IS ? AND step IS ?",
             [tool, chamber, *context],
         )
-        return [_window(row) for row in found]
+        return [window_of(row) for row in found]
 
     def window(self, window_id: int) -> Window | None:
         """Return the newest state of a window."""
         row = self._db.execute(f"SELECT {_WINDOW} FROM window WHERE window_id = ?", [window_id]).fetchone()
-        return None if row is None else _window(row)
+        return None if row is None else window_of(row)
 
     def checkpoint(self, tool: str, before_us: int) -> tuple[int, str] | None:
         """Return (time_us, state) of the newest checkpoint of the tool's events that lies before ``before_us``."""
@@ -227,7 +233,9 @@ class Index:
         with self._transaction():
             db = self._db
             db.executemany("INSERT OR REPLACE INTO payload VALUES (?, ?, ?, ?, ?)", delta.payloads)
-            db.executemany("INSERT OR IGNORE INTO stream (tool, chamber, trace, stream, timed, period_us) VALUES (?, ?, ?, ?, ?, ?)", delta.streams)
+            db.executemany(
+                "INSERT OR IGNORE INTO stream (tool, chamber, trace, stream, timed, period_us) VALUES (?, ?, ?, ?, ?, ?)", delta.streams
+            )
             db.executemany(
                 "DELETE FROM run WHERE stream = (SELECT id FROM stream WHERE tool = ? AND chamber = ? AND trace = ? AND stream = ?) "
                 "AND time_lo = ? AND seq_lo = ? AND time_hi = ? AND seq_hi = ?",
@@ -241,7 +249,19 @@ class Index:
             db.executemany(
                 f"INSERT OR REPLACE INTO window ({_WINDOW}) VALUES ({', '.join('?' * 14)})",
                 [
-                    (w.window_id, w.tool, w.chamber, *w.context, w.occurrence, w.started_us, w.ended_us, w.complete, w.source, w.ordinal, w.revision)
+                    (
+                        w.window_id,
+                        w.tool,
+                        w.chamber,
+                        *w.context,
+                        w.occurrence,
+                        w.started_us,
+                        w.ended_us,
+                        w.complete,
+                        w.source,
+                        w.ordinal,
+                        w.revision,
+                    )
                     for w in delta.windows
                 ],
             )
@@ -250,7 +270,9 @@ class Index:
             db.executemany("INSERT OR REPLACE INTO tool VALUES (?, ?)", list(delta.tools.items()))
             db.executemany("INSERT OR IGNORE INTO chamber VALUES (?, ?)", delta.chambers)
             highest = max((w.window_id for w in delta.windows), default=0) + 1
-            db.execute("INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = max(next, excluded.next)", [highest])
+            db.execute(
+                "INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = max(next, excluded.next)", [highest]
+            )
             db.execute("UPDATE head SET seq = ?, hash = ?", [delta.seq, delta.hash])
 
 

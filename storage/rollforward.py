@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import duckdb
 
 from storage.catalog import rows
-from storage.index import Index, IndexDelta, Window
+from storage.index import Index, IndexDelta, Window, window_of
 
 _WINDOWS = (
     "SELECT window_id, tool, chamber, lot, wafer, recipe, step, occurrence, epoch_us(started_at), epoch_us(ended_at), complete, source, "
@@ -47,9 +48,11 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         last[(*key, *run)] = op
     windows: dict[int, Window] = {}
     for row in rows(connection, _WINDOWS, [stood]):
-        windows[row[0]] = Window(row[0], row[1], row[2] or "", *row[3:10], bool(row[10]), *row[11:])
+        windows[row[0]] = replace(window_of(row), chamber=row[2] or "")
     for window_id, by in rows(
-        connection, "SELECT window_id, max(by_revision) FROM lake.main.superseded WHERE subject = 'window' AND by_revision > ? GROUP BY ALL", [stood]
+        connection,
+        "SELECT window_id, max(by_revision) FROM lake.main.superseded WHERE subject = 'window' AND by_revision > ? GROUP BY ALL",
+        [stood],
     ):
         if window_id in windows and windows[window_id].revision < by:
             del windows[window_id]
@@ -69,8 +72,8 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         digest,
         payloads=payloads,
         streams=[(*key, *value) for key, value in streams.items()],
-        runs_removed=[key for key, op in last.items() if op < 0],  # type: ignore[misc]
-        runs_added=[key for key, op in last.items() if op > 0],  # type: ignore[misc]
+        runs_removed=[key for key, op in last.items() if op < 0],
+        runs_added=[key for key, op in last.items() if op > 0],
         windows=list(windows.values()),
         windows_removed=[row[0] for row in gone if row[0] not in windows],
         tools=touched,

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 FORMAT_VERSION = 1
@@ -74,8 +76,7 @@ _DEFINITIONS = {
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
-    table: dict(column.strip().split(" ") for column in text.split(","))  # type: ignore[misc]
-    for table, text in _DEFINITIONS.items()
+    table: {name: kind for name, kind in (column.strip().split(" ") for column in text.split(","))} for table, text in _DEFINITIONS.items()
 }
 """table -> column -> SQL type."""
 
@@ -95,3 +96,14 @@ def create_statements() -> list[str]:
 
 def _quote(name: str) -> str:
     return f'"{name}"'
+
+
+def rows_table(name: str, rows: Sequence[tuple[object, ...]]) -> pa.Table:
+    """Build rows of the lake's table ``name``; times are given in microseconds."""
+    schema = arrow_schema(name)
+    columns = list(zip(*rows, strict=True)) if rows else [() for _ in schema]
+    arrays = [
+        pa.array(column, pa.int64()).cast(field.type) if pa.types.is_timestamp(field.type) else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)

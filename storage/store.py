@@ -222,7 +222,9 @@ def _read_marker(path: Path) -> dict[str, Any]:
     try:
         marker: dict[str, Any] = json.loads((path / "lake.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NoLake(f"{path}: no lake here (or its creation was interrupted); 'loadlock init --lake {path}' makes or completes it") from None
+        raise NoLake(
+            f"{path}: no lake here (or its creation was interrupted); 'loadlock init --lake {path}' makes or completes it"
+        ) from None
     except (json.JSONDecodeError, OSError) as error:
         raise IntegrityError(f"{path / 'lake.json'}: unreadable ({error})") from error
     version = marker.get("format_version", 0)

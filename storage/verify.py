@@ -85,14 +85,18 @@ def _accounts(store: Store, listed: list[Entry], report: Report) -> None:
     report.payloads = len(rows)
     for payload, bytes_in, bytes_out, decoded, booked in rows:
         if bytes_in != bytes_out or decoded != booked:
-            report.faults.append(f"payload {payload}: its account does not balance ({bytes_in} bytes in, {bytes_out} out; {decoded} records, {booked})")
+            report.faults.append(
+                f"payload {payload}: its account does not balance ({bytes_in} bytes in, {bytes_out} out; {decoded} records, {booked})"
+            )
     stored = {row[0] for row in rows}
     for entry in listed:
         named = [item["payload_id"] for item in json.loads(entry.body).get("payloads", ())] if entry.action == "ingest" else []
         report.faults += [f"ledger entry {entry.seq}: payload {name} has no account" for name in named if name not in stored]
     sums = (("traces", "samples"), ("events", "events"))
     for table, figure in sums:
-        found, booked = store.rows(f"SELECT (SELECT count(*) FROM lake.main.{table}), (SELECT coalesce(sum({figure}), 0) FROM lake.main.payloads)")[0]
+        found, booked = store.rows(
+            f"SELECT (SELECT count(*) FROM lake.main.{table}), (SELECT coalesce(sum({figure}), 0) FROM lake.main.payloads)"
+        )[0]
         if found != booked:
             report.faults.append(f"{table}: {found} rows are stored, the accounts hold {booked}")
 

@@ -166,6 +166,7 @@ class ColumnarDecoder:
 
 
 _FIRST = np.zeros(1, np.int64)
+_NO_BYTES = np.frombuffer(b"\0", np.uint8)
 
 
 def _validate(batch: pa.RecordBatch) -> None:
@@ -231,7 +232,7 @@ class ArrowRows:
         array = _as_text(self._array(column))
         offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + self.n + 1]
         held = array.buffers()[2]
-        buffer = np.frombuffer(held, np.uint8) if held is not None and held.size else np.zeros(1, np.uint8)
+        buffer = np.frombuffer(held, np.uint8) if held is not None and held.size else _NO_BYTES
         starts, stops = offsets[:-1].copy(), offsets[1:].copy()
         if array.null_count:
             stops[array.is_null().to_numpy(zero_copy_only=False)] = 0

@@ -139,6 +139,7 @@ class DelimitedDecoder:
         if cut.escaped:
             raw = raw.copy()
             text.unescape(raw, cut.starts, cut.stops, cut.n * dialect.width, dialect.quote)
+            raw.flags.writeable = False  # as the original: kernels are compiled once
         return raw, same
 
     def _decode(self, data: bytes, raw: npt.NDArray[np.uint8], begin: int, cut: Cut) -> Decoded:

@@ -190,12 +190,13 @@ class _Sniffer:
 
     def _split(self, delimiter: int, line: _Line) -> list[str]:
         """Return the stripped fields of a line; what isn't UTF-8 is read as Latin-1."""
-        raw = self.raw[line.start : line.stop].copy()
+        raw = self.raw[line.start : line.stop]
         shape = Dialect(delimiter, self.quote, self.line_end, [])
         cut = cut_rows(raw, 0, True, False, shape, line.fields, self.limits.line_bytes, 1, 1)
         if cut.n == 0:
             return []
         if cut.escaped:
+            raw = raw.copy()
             text.unescape(raw, cut.starts, cut.stops, line.fields, self.quote)
         fields = [raw[start:stop].tobytes().strip() for start, stop in zip(cut.starts.tolist(), cut.stops.tolist(), strict=True)]
         return [_decoded(name) for name in fields]
