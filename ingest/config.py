@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -20,6 +21,15 @@ from ingest.records import Context
 CAPTURES = ("tool", "chamber", "lot", "wafer", "recipe", "step")
 CONTEXTS = Context._fields
 COMPRESSIONS = (".zst", ".gz")
+
+
+def known_zone(name: str) -> str:
+    """Return ``name``; raise ValueError where it is no time zone."""
+    try:
+        ZoneInfo(name)
+    except Exception as error:
+        raise ValueError(f"'{name}' is no time zone of the IANA database, e.g. 'Europe/Berlin'") from error
+    return name
 
 
 class Section(BaseModel):
@@ -79,11 +89,7 @@ class Model(Section):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except Exception as error:
-            raise ValueError(f"'{value}' is no time zone of the IANA database, e.g. 'Europe/Berlin'") from error
-        return value
+        return known_zone(value)
 
 
 class ToolSection(Section):
@@ -116,6 +122,26 @@ class TimeColumn(Section):
     format: str | None = None
     timezone: str | None = None
 
+    @field_validator("origin")
+    @classmethod
+    def _moment(cls, value: str) -> str:
+        try:
+            datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(f"'{value}' is no ISO 8601 date or time, e.g. '1970-01-01' or '1970-01-01T00:00Z'") from error
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str | None) -> str | None:
+        return value if value is None else known_zone(value)
+
+    @model_validator(mode="after")
+    def _one_reading(self) -> TimeColumn:
+        if self.unit is not None and self.format is not None:
+            raise ValueError("a time is a number with a unit or text with a format, not both")
+        return self
+
 
 class TableSection(Section):
     """A mapping of columns. Empty ``tool``: the captured one. See docs/configuration for each key."""
@@ -138,6 +164,13 @@ class TableSection(Section):
     @classmethod
     def _columns(cls, value: Any) -> Any:
         return [{"column": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def _one_byte(cls, value: str | None) -> str | None:
+        if value and (len(value) != 1 or not value.isascii() or value in "\r\n"):
+            raise ValueError(f"'{value}' is not one ASCII character")
+        return value
 
     @field_validator("sensors")
     @classmethod
@@ -317,7 +350,7 @@ def parse(text: str, name: str = "configuration") -> Config:
 def _suggestion(data: Mapping[str, Any], location: tuple[Any, ...]) -> str:
     import difflib
 
-    sections = {model for model in Section.__subclasses__()}
+    sections = set(Section.__subclasses__())
     known = {field for model in sections for field in model.model_fields}
     close = difflib.get_close_matches(str(location[-1]), sorted(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -175,7 +175,7 @@ def scan_rows(
                 inner_end = i if i < horizon else -1
         elif broken and not final and stop - at <= limit:
             break
-        if broken and inner_end >= 0:
+        if inner_end >= 0 and (broken or (not ended and stop - at > limit)):
             odd[m, 0], odd[m, 1], odd[m, 2], odd[m, 3] = BAD_QUOTE, at, inner_end + 1, fields
             m += 1
             at = inner_end + 1

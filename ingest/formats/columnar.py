@@ -35,7 +35,7 @@ BATCH_ROWS = 1 << 18
 EXACT_INTEGER = 1 << 53
 JUDGED_ROWS = 100
 
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError)
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError, NotImplementedError)
 """What pyarrow raises over bytes that are no sound file."""
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
@@ -93,12 +93,13 @@ class ColumnarDecoder:
             try:
                 self._file.seek(0)
                 schema, batches = READERS[self.container](self._file)
+                names = list(schema.names)
                 for batch in batches():
                     _validate(batch)
             except _UNREADABLE as error:
                 yield from self._unreadable(error)
                 return
-            yield from self._rows(schema, list(schema.names), batches)
+            yield from self._rows(schema, names, batches)
 
     def _unreadable(self, error: Exception) -> Iterator[Decoded]:
         detail = " ".join(str(error).split())[:500] or type(error).__name__
@@ -328,7 +329,8 @@ def _doubles(array: Any) -> tuple[np.ndarray, Int64]:
     if pa.types.is_integer(array.type) and array.type.bit_width == 64:
         beyond = plain > EXACT_INTEGER if plain.dtype == np.uint64 else (plain > EXACT_INTEGER) | (plain < -EXACT_INTEGER)
         wide = np.flatnonzero(beyond)
-    values = plain.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        values = plain.astype(np.float64)
     bits = values.view(np.int64)
     bits[np.isnan(values)] = NAN_BITS
     if valid is not None:
@@ -368,7 +370,7 @@ def _elapsed(array: Any, clock: Clock) -> Times:
     coefficient, power = clock.units()
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     scale = coefficient * 10.0**power
-    sound = np.isfinite(values) & (np.abs(values) * scale < 2.0**62)
+    sound = np.isfinite(values) & (np.abs(values) < 2.0**62 / scale)
     plain = np.where(sound, values, 0.0)
     if power < 0:
         time_us = np.rint(plain / 10.0**-power).astype(np.int64)

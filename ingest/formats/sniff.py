@@ -122,7 +122,7 @@ class _Sniffer:
         self.line_end = _CR if b"\r" in head and b"\n" not in head else _LF
         self.begin = len(BOM) if head.startswith(BOM) else 0
         if table.delimiter:
-            delimiters: tuple[int, ...] = (ord(table.delimiter),)
+            delimiters: tuple[int, ...] = (text.RUNS if table.delimiter == " " else ord(table.delimiter),)
         else:
             delimiters = (*(byte for byte in DELIMITERS if chr(byte) != table.decimal), text.RUNS)
         self.lines = {delimiter: self._lines(delimiter) for delimiter in delimiters}
@@ -130,7 +130,11 @@ class _Sniffer:
     def _lines(self, delimiter: int) -> list[_Line]:
         shape = Dialect(delimiter, self.quote, self.line_end, [])
         cut = cut_rows(self.raw, self.begin, self.whole, False, shape, text.COUNT, self.limits.line_bytes, 1, COUNTED_LINES)
-        return [_Line(start, stop, fields) for kind, start, stop, fields in cut.odd.tolist() if kind == text.WRONG_COUNT]
+        return [
+            _Line(start, stop, fields)
+            for kind, start, stop, fields in cut.odd.tolist()
+            if kind == text.WRONG_COUNT and self.head[start:stop].strip()
+        ]
 
     def has_rows(self) -> bool:
         """Tell whether any line is whole."""

@@ -18,7 +18,8 @@ class TableDecoder:
     """Decodes one payload of a table, as ``ingest.records.Decoder`` promises.
 
     ``name`` is the mapping's name and the trace; ``source`` names the file in messages; ``tool`` overrides the mapping's (``--tool``)
-    unless it is the captured one; ``captured`` is what the source's pattern took from the path; ``zone_of`` tells a tool's time zone where the mapping names none.
+    unless it is the captured one; ``captured`` is what the source's pattern took from the path; ``zone_of`` tells a tool's time zone where
+    the mapping names none.
     Raises MappingMissing, from ``feed`` or ``finish``, where a mapped column is missing or no tool can be told.
     """
 
