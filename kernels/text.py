@@ -261,13 +261,14 @@ def strip(buffer: UInt8, begin: int, stop: int) -> tuple[int, int]:
 
 
 @inline
-def _same(buffer: UInt8, one: int, one_stop: int, other: int, other_stop: int) -> bool:
-    same = one_stop - one == other_stop - other
-    while same and one < one_stop:
-        same = buffer[one] == buffer[other]
+def same(buffer: UInt8, one: int, one_stop: int, other: int, other_stop: int) -> bool:
+    """Tell whether two fields hold the same bytes."""
+    equal = one_stop - one == other_stop - other
+    while equal and one < one_stop:
+        equal = buffer[one] == buffer[other]
         one += 1
         other += 1
-    return same
+    return equal
 
 
 @kernel
@@ -287,7 +288,7 @@ def encode(buffer: UInt8, starts: Any, stops: Any, width: int, column: int, code
     last_stop = 0
     for row in range(n):
         begin, stop = strip(buffer, starts[row * width + column], stops[row * width + column])
-        if last >= 0 and _same(buffer, begin, stop, last_begin, last_stop):
+        if last >= 0 and same(buffer, begin, stop, last_begin, last_stop):
             codes[row] = last
             continue
         mixed = 0x811C9DC5
@@ -304,7 +305,7 @@ def encode(buffer: UInt8, starts: Any, stops: Any, width: int, column: int, code
                 break
             held = firsts[code] * width + column
             held_begin, held_stop = strip(buffer, starts[held], stops[held])
-            if _same(buffer, begin, stop, held_begin, held_stop):
+            if same(buffer, begin, stop, held_begin, held_stop):
                 break
             slot = (slot + 1) & (size - 1)
         codes[row] = code

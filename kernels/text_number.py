@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kernels.jit import inline, kernel
 from kernels.missing import NULL_BITS
-from kernels.text import strip
+from kernels.text import same, strip
 
 UInt8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
@@ -110,46 +110,58 @@ def _is_word(buffer: UInt8, begin: int, stop: int, word: UInt8, length: int) -> 
 
 
 @inline
-def _grammar(buffer: UInt8, begin: int, stop: int, mark: int) -> tuple[int, int, int, bool, bool]:
-    """Read a decimal number of the unsigned field ``[begin, stop)``.
-
-    Returns (the first 18 significant digits as integer, power of ten, significant digits, whether it has neither mark nor exponent,
-    whether it is a number). Digits beyond 18 are counted and raise the power.
-    """
+def _long_digits(buffer: UInt8, begin: int, stop: int, mark: int) -> tuple[int, int, int]:
+    """Return (the first 18 significant digits, power of ten, significant digits) of digits with at most one mark among them."""
     mantissa = 0
     power = 0
     digits = 0
-    seen = False
+    whole = True
+    for i in range(begin, stop):
+        if buffer[i] == mark:
+            whole = False
+        elif digits < 18:
+            mantissa = mantissa * 10 + int(buffer[i]) - _ZERO
+            digits += mantissa > 0
+            power -= not whole
+        else:
+            digits += 1
+            power += whole
+    return mantissa, power, digits
+
+
+@inline
+def _grammar(buffer: UInt8, begin: int, stop: int, mark: int) -> tuple[int, int, int, bool, bool]:
+    """Read a decimal number of the unsigned field ``[begin, stop)``.
+
+    Returns (the first 18 significant digits as integer, power of ten, digits: at least the significant ones where they are up to 18,
+    whether it has neither mark nor exponent, whether it is a number). Digits beyond 18 raise the power.
+    """
+    mantissa = 0
     i = begin
     while i < stop:
         digit = int(buffer[i]) - _ZERO
         if digit < 0 or digit > 9:
             break
-        seen = True
-        if digits < 18:
-            mantissa = mantissa * 10 + digit
-            digits += mantissa > 0
-        else:
-            digits += 1
-            power += 1
+        mantissa = mantissa * 10 + digit
         i += 1
+    digits = i - begin
+    power = 0
     plain = i == stop
     if i < stop and buffer[i] == mark:
         i += 1
+        fraction = i
         while i < stop:
             digit = int(buffer[i]) - _ZERO
             if digit < 0 or digit > 9:
                 break
-            seen = True
-            if digits < 18:
-                mantissa = mantissa * 10 + digit
-                digits += mantissa > 0
-                power -= 1
-            else:
-                digits += 1
+            mantissa = mantissa * 10 + digit
             i += 1
-    if not seen:
+        power = fraction - i
+        digits -= power
+    if digits == 0:
         return 0, 0, 0, False, False
+    if digits > 18:  # the product may have run over
+        mantissa, power, digits = _long_digits(buffer, begin, i, mark)
     if i < stop and buffer[i] | _LOWER == 101:
         i += 1
         negative = i < stop and buffer[i] == _MINUS
@@ -242,6 +254,11 @@ def parse_numbers(
     for row in range(values.shape[0]):
         for k in range(columns.shape[0]):
             cell = row * width + columns[k]
+            if row > 0 and same(buffer, starts[cell], stops[cell], starts[cell - width], stops[cell - width]):
+                bits[row, k] = bits[row - 1, k]  # sensors hold their value
+                kinds[row, k] = kinds[row - 1, k]
+                odd += kinds[row, k] > MISSING
+                continue
             begin, stop = strip(buffer, starts[cell], stops[cell])
             if begin == stop or (by_length[min(stop - begin, 63)] and _is_missing(buffer, begin, stop, missing, missing_stops)):
                 bits[row, k] = NULL_BITS
