@@ -18,11 +18,11 @@ SCRATCH = MAX_ID + 32
 @leaf
 def decimal_text(value, is_unsigned, scratch):
     """Write ``value`` (with ``is_unsigned``: of the uint64 with these bits) as decimal digits; return how many bytes."""
-    rest = np.uint64(value) if is_unsigned or value >= 0 else np.uint64(0) - np.uint64(value)
+    rest = np.uint64(value) if is_unsigned or value >= 0 else np.uint64(-(value + 1)) + np.uint64(1)
     count = 0
     while True:
         quotient = rest // np.uint64(10)
-        scratch[count] = np.uint8(np.uint64(48) + rest - quotient * np.uint64(10))
+        scratch[count] = np.uint8(rest - quotient * np.uint64(10) + np.uint64(48))
         count += 1
         rest = quotient
         if rest == np.uint64(0):

@@ -33,7 +33,7 @@ BLANKS = b" \t\n\v\f\r\0"
 EPOCH = datetime(1970, 1, 1)
 
 
-class Fault(Exception):  # noqa: N818
+class Fault(Exception):
     """A body that isn't sound, or not of the right shape; ``code`` as in ``kernels.secs_items``."""
 
     def __init__(self, code: int) -> None:
