@@ -151,6 +151,7 @@ class Batch:
     def _take_events(self, parts: Sequence[tuple[int, Decoded]]) -> np.ndarray:
         """Keep the new events; return the outcome of every frame of ``parts`` (NOTHING for frames without an event)."""
         ranks = [np.empty(0, np.int8)]
+        self.events.look_up([part.events for _, part in parts if part.events is not None])
         for number, part in parts:
             events = part.events
             rank = np.full(len(part.frame_start), NOTHING, np.int8)

@@ -30,17 +30,19 @@ class EventBook:
         """Return how many new events there are."""
         return len(self._rows)
 
+    def look_up(self, stretches: Sequence[Events]) -> None:
+        """Learn which of the events to come are stored already: one look per tool."""
+        wanted: dict[str, list[Identity]] = {}
+        for events in stretches:
+            wanted.setdefault(events.tool, []).extend(_identities(events, [*events.time_us.tolist(), *events.late_us.tolist()]))
+        for tool, identities in wanted.items():
+            self._seen.setdefault(tool, set()).update(self._stored(tool, identities))
+
     def take(self, events: Events, payload_id: str, byte_start: Sequence[int]) -> tuple[list[bool], list[ContextEvent]]:
         """Keep what is new of ``events``; return a mask of the new ones and what the windows need of them."""
         times = self._times(events)
-        identities: list[Identity] = [
-            (events.ceid[i], times[i], events.digest[i].hex())
-            if times[i] != NO_TIME
-            else (int(events.system[i]), NO_TIME, events.digest[i].hex())
-            for i in range(len(times))
-        ]
+        identities = _identities(events, times)
         seen = self._seen.setdefault(events.tool, set())
-        seen |= self._stored(events.tool, identities)
         fresh: list[bool] = []
         context: list[ContextEvent] = []
         for i, identity in enumerate(identities):
@@ -96,3 +98,14 @@ class EventBook:
     def table(self) -> pa.Table:
         """Return the rows of the new events."""
         return rows_table("events", self._rows)
+
+
+def _identities(events: Events, times: Sequence[int]) -> list[Identity]:
+    """Return the identities at ``times``, which hold one or several readings of each event's time."""
+    count = len(events.ceid)
+    return [
+        (events.ceid[i % count], time_us, events.digest[i % count].hex())
+        if time_us != NO_TIME
+        else (int(events.system[i % count]), NO_TIME, events.digest[i % count].hex())
+        for i, time_us in enumerate(times)
+    ]

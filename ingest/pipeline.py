@@ -73,8 +73,10 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     waiting: Iterator[Delivery | Skipped] = iter(found)
     pushed: list[Delivery] = []
     while True:
-        group = _Group(store, settings)
-        more = group.fill(_skip(waiting, pushed, summary), pushed)
+        with store.reading():
+            group = _Group(store, settings)
+            more = group.fill(_skip(waiting, pushed, summary), pushed)
+            group.close()
         if group.members:
             group.settle()
             group.report(summary)
@@ -248,29 +250,34 @@ class _Group:
 
     def settle(self) -> None:
         """Commit what the group holds; if another commit touched the same tools meanwhile, decide anew under the lock."""
-        if not any(member.payload for member in self.members):
+        if self._closing is None:
             self._batch.stager.discard()
             self._record_refusals()
             return
         stages = self._settings.stages
-        closing = self._close()
+        closing = self._closing
+        assert closing is not None
         if self._settings.dry_run:
             self._batch.stager.discard()
             return
         with self._store.locked(self._settings.wait_s):
             if self._moved(closing):
-                self._again()
-                if not any(member.payload for member in self.members):
+                with self._store.reading():
+                    self._again()
+                    self.close()
+                if self._closing is None:
                     return
-                closing = self._close()
+                closing = self._closing
             with stages("commit"):
                 entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
             self.entry_seq = entry.seq
 
-    def _close(self) -> Closing:
+    def close(self) -> None:
+        """Finish the batch as far as it goes without the lock."""
         settings = self._settings
-        self._closing = Closing(self._batch, actor=settings.actor, software=settings.software, config_digest=settings.config.digest())
-        return self._closing
+        self._closing = None
+        if any(member.payload for member in self.members):
+            self._closing = Closing(self._batch, actor=settings.actor, software=settings.software, config_digest=settings.config.digest())
 
     def _moved(self, closing: Closing) -> bool:
         index, base = self._store.index, self._batch.base

@@ -111,6 +111,16 @@ class Store:
         """Run ``query`` over tables and views, return an Arrow table."""
         return self.connection.execute(query, parameters or []).to_arrow_table()
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read several things at one snapshot of the lake (and without looking the catalog up for each)."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(duckdb.Error):
+                self.connection.execute("ROLLBACK")
+
     def at_snapshot(self, snapshot: int) -> None:
         """Attach the lake anew as it was at ``snapshot``."""
         self.connection.close()
