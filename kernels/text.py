@@ -257,7 +257,7 @@ def strip(buffer: UInt8, begin: int, stop: int) -> tuple[int, int]:
         begin += 1
     while stop > begin and buffer[stop - 1] <= _SPACE:
         stop -= 1
-    return begin, stop
+    return int(begin), int(stop)
 
 
 @inline

@@ -62,7 +62,7 @@ def decode(data, section, chunk=None, *, tool=None, captured=None, limits=None, 
         assert records.values.flags.c_contiguous
         whole.layout = records.layouts[0]
         whole.streams += [stream for stream in records.streams if stream not in whole.streams]
-        whole.timed += records.timed
+        whole.timed = sorted({*whole.timed, *records.timed})
         width = len(whole.layout)
         for row in range(len(records.seq)):
             at = int(records.value_start[row])
