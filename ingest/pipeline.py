@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from ingest.records import Decoded, Rejected
 from ingest.sources import Delivery, Skipped
 from ingest.timing import Stages
 from ingest.unpack import Unpacked
+from storage.errors import Busy
 from storage.files import sha256_of
 from storage.index import IndexDelta, KnownPayload
 from storage.ledger import canonical
@@ -69,21 +71,34 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     """Ingest all of ``found`` into ``store``, group by group, and return the summary."""
     begin = time.monotonic()
     summary = Summary()
-    store.ensure_index(settings.wait_s)
-    waiting: Iterator[Delivery | Skipped] = iter(found)
     pushed: list[Delivery] = []
-    while True:
-        with store.reading():
+    items = _skip(iter(found), pushed, summary)
+    try:
+        store.ensure_index(settings.wait_s)
+        more = True
+        while more:
             group = _Group(store, settings)
-            more = group.fill(_skip(waiting, pushed, summary), pushed)
-            group.close()
-        if group.members:
-            group.settle()
-            group.report(summary)
-        if not more:
-            break
+            more = group.fill(items, pushed)
+            if group.members:
+                try:
+                    group.settle()
+                except Busy as error:
+                    group.defer(f"busy: {error}")
+                    group.report(summary)
+                    raise
+                group.report(summary)
+    except Busy as error:
+        summary.busy = str(error)
+        for delivery in items:
+            summary.book(_deferred(delivery, f"busy: {error}"))
     summary.seconds = round(time.monotonic() - begin, 6)
     return summary
+
+
+def _deferred(delivery: Delivery, reason: str) -> Receipt:
+    return Receipt(
+        payload_id=None, key=delivery.key or "", sha256="", source=delivery.source, state="deferred", ledger_seq=None, reason=reason
+    )
 
 
 def _skip(waiting: Iterator[Delivery | Skipped], pushed: list[Delivery], summary: Summary) -> Iterator[Delivery]:
@@ -120,7 +135,22 @@ class _Group:
         return Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages)
 
     def fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
-        """Decode deliveries until the group is full; return False when there are no more."""
+        """Decode deliveries until the group is full; return False when there are no more. Nothing is left behind on an error."""
+        with self._swept(), self._store.reading():
+            more = self._fill(items, pushed)
+            self.close()
+        return more
+
+    @contextmanager
+    def _swept(self) -> Iterator[None]:
+        """Remove what was staged if the work is broken off, by an error or by the user."""
+        try:
+            yield
+        except BaseException:
+            self._batch.stager.discard()
+            raise
+
+    def _fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
         limits = self._settings.config.lake
         begin, size = time.monotonic(), 0
         for delivery in items:
@@ -145,15 +175,7 @@ class _Group:
             if member.payload is not None:
                 self._batch.drop_payload(member.payload)
             member.payload = None
-            member.receipt = Receipt(
-                payload_id=None,
-                key=member.delivery.key or "",
-                sha256="",
-                source=member.delivery.source,
-                state="deferred",
-                ledger_seq=None,
-                reason=f"mapping: {error}",
-            )
+            member.receipt = _deferred(member.delivery, f"mapping: {error}")
         except _ReplayFoundLate as late:
             self._batch.stager.discard()
             self._batch = self._new_batch()
@@ -254,23 +276,30 @@ class _Group:
             self._batch.stager.discard()
             self._record_refusals()
             return
-        stages = self._settings.stages
-        closing = self._closing
-        assert closing is not None
         if self._settings.dry_run:
             self._batch.stager.discard()
             return
-        with self._store.locked(self._settings.wait_s):
-            if self._moved(closing):
-                with self._store.reading():
-                    self._again()
-                    self.close()
-                if self._closing is None:
-                    return
-                closing = self._closing
-            with stages("commit"):
+        with ExitStack() as stack:
+            with self._swept():
+                stack.enter_context(self._store.locked(self._settings.wait_s))
+                if self._moved(self._closing):
+                    with self._store.reading():
+                        self._again()
+                        self.close()
+            closing = self._closing
+            if closing is None:
+                return
+            with self._settings.stages("commit"):
                 entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
             self.entry_seq = entry.seq
+
+    def defer(self, reason: str) -> None:
+        """Give up the group's payloads for now: nothing of them was committed, the same command takes them again."""
+        self._closing = None
+        for member in self.members:
+            member.payload = None
+            if member.receipt is None or member.twin is not None:
+                member.receipt, member.twin = _deferred(member.delivery, reason), None
 
     def close(self) -> None:
         """Finish the batch as far as it goes without the lock."""

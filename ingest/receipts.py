@@ -41,6 +41,8 @@ class Summary(BaseModel):
     seconds: float = 0.0
     receipts: list[Receipt] = []
     skipped: list[str] = []
+    busy: str | None = Field(default=None, exclude=True)
+    """Why the lock or the catalog was not to be had; what was not committed is deferred."""
     named_skipped: bool = Field(default=False, exclude=True)
     """A file that the caller named itself was skipped: a usage error."""
 
@@ -60,7 +62,9 @@ class Summary(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """The gravest of what happened: 4 refused, 3 walled off or deferred, 0."""
+        """The gravest of what happened: 5 busy, 4 refused, 2 a named file is nothing to ingest, 3 walled off or deferred, 0."""
+        if self.busy:
+            return 5
         if self.payloads["refused"]:
             return 4
         if self.named_skipped:

@@ -56,8 +56,10 @@ def status(store: Store) -> dict[str, Any]:
 
 def _jumps(store: Store) -> list[dict[str, Any]]:
     found = store.rows(
-        "SELECT tool, chamber, trace, stream, epoch_us(after_ts), epoch_us(before_ts) FROM gaps "
-        "WHERE epoch_us(before_ts) - epoch_us(after_ts) > ? ORDER BY ALL LIMIT 100",
+        "SELECT tool, chamber, trace, stream, time_hi, following FROM (SELECT *, lead(time_lo) OVER "
+        "(PARTITION BY tool, chamber, trace, stream ORDER BY time_lo, seq_lo) AS following FROM (SELECT tool, chamber, trace, stream, time_lo, "
+        "seq_lo, time_hi, seq_hi, arg_max(op, revision) AS op FROM lake.main.streams_log GROUP BY ALL) WHERE op = 1) "
+        "WHERE following - time_hi > ? ORDER BY ALL LIMIT 100",
         [JUMP_US],
     )
     return [dict(zip(("tool", "chamber", "trace", "stream", "after_us", "before_us"), row, strict=True)) for row in found]

@@ -124,15 +124,6 @@ class Index:
             raise
         self._db.execute("COMMIT")
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Read several things at one state of the index."""
-        self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._db.execute("COMMIT")
-
     def head(self) -> tuple[int, str, str]:
         """Return (ledger seq, ledger hash, generation) at which the index stands."""
         row = self._db.execute("SELECT seq, hash, generation FROM head").fetchone()
