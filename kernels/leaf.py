@@ -15,3 +15,8 @@ from kernels.jit import numba  # type: ignore[attr-defined]  # kernels.jit names
 def leaf(function: Callable[..., Any]) -> Any:
     """Compile as ``kernels.jit.kernel`` does, for a function that creates no array."""
     return numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile as ``leaf`` does and let LLVM put the body in place of each call: passing a dozen arrays costs more than a short body."""
+    return numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)

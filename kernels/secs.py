@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import leaf
+from kernels.leaf import inlined, leaf
 from kernels.loads import be16, be32
 from kernels.secs_items import (
     BAD_HEADER,
@@ -107,7 +107,7 @@ def _add_region(spans, count, state, stop, code):
     spans[SPAN_LIMIT, count] = state[LIMIT]
 
 
-@leaf
+@inlined
 def header_fault(buf, p, length, fault):
     """Return the fault of the header of the frame at ``p`` by the rule in step, or OK."""
     ptype = np.int64(buf[p + 8])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import leaf
+from kernels.leaf import inlined, leaf
 from kernels.loads import be16
 
 OK = 0
@@ -63,7 +63,7 @@ FAULT = 4
 """Length of a ``fault`` array."""
 
 
-@leaf
+@inlined
 def item_header(buf, p, stop):
     """Return (fault code, offset of the item's content, its length field) of the item at ``p``."""
     if p + 2 > stop:
@@ -84,7 +84,7 @@ def item_header(buf, p, stop):
     return OK, p + 1 + count, length
 
 
-@leaf
+@inlined
 def content_fault(form, content, length, stop, max_children):
     """Return the fault of an item whose header was read, or OK: the content fits, in whole elements."""
     kind = KIND[form]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import leaf
+from kernels.leaf import inlined, leaf
 from kernels.secs_shapes import MAX_ID, TRID, TRID_STOP, TRID_TEXT
 
 SMALL = 1024
@@ -69,7 +69,7 @@ def intern(text, length, count, pool, starts, slots):
     return np.int64(count)
 
 
-@leaf
+@inlined
 def trace_number(buf, head, count, pool, starts, slots, small, scratch):
     """Return the number of the TRID in ``head``; see ``intern``."""
     kind = head[TRID_TEXT]

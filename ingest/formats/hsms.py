@@ -214,6 +214,8 @@ class HsmsDecoder:
             none = np.empty(0, np.int64)
             yield self._counted(Decoded(none, none, None, None, spans, 0, 0))
         left = [d for d in dated if d.time_us is not None]
+        if not left:
+            return
         walker = FrameWalker(self._limits)
         buf = _array(b"".join(d.held.frame for d in left))
         while left:

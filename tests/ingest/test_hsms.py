@@ -122,10 +122,10 @@ def test_a_time_with_a_zone_is_not_local():
 
 
 def test_values_that_are_text_or_too_exact():
-    values = listed(
-        item("U8", (1 << 53) + 1), item("I8", -(1 << 62) - 1), text(" IDLE "), text(" 12 "), text("0.1000000000000000055511151231257827"),
-        text("9007199254740993"), raw_item("C", b"\0\1\x004\x002"), raw_item("C", b"\0\1\x00\xb0"), raw_item("J", b"\xb1"), text(b"\xb0C"), text(""), listed(),
-    )  # fmt: skip
+    texts_sent = [text(" IDLE "), text(" 12 "), text("0.1000000000000000055511151231257827"), text("9007199254740993")]
+    localized = [raw_item("C", b"\0\1\x004\x002"), raw_item("C", b"\0\1\x00\xb0")]
+    others = [raw_item("J", b"\xb1"), text(b"\xb0C"), text(""), listed()]
+    values = listed(item("U8", (1 << 53) + 1), item("I8", -(1 << 62) - 1), *texts_sent, *localized, *others)
     ((*_, cells, texts),) = rows(decoded(trace(values)))
     assert list(cells.values()) == [
         float(1 << 53),
