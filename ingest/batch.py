@@ -15,6 +15,7 @@ from ingest.config import Config
 from ingest.eventbook import EventBook
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.records import Decoded, Int64, Layout, Rejected
+from ingest.recent import Recent
 from ingest.segment import Pending, Registry, Segment
 from ingest.timing import Stages
 from ingest.tracefile import Reduced, TraceFile, groups_of
@@ -32,7 +33,7 @@ NOTHING = 3
 
 PIECE_BYTES = 1 << 20
 QUARANTINE_BYTES = 32 << 20
-SEGMENT_SAMPLES = 4 << 20
+SEGMENT_SAMPLES = 12 << 20
 """Samples that wait in memory before they are written; a batch of any size needs no more."""
 
 
@@ -56,7 +57,7 @@ class Quarantined:
 class Batch:
     """The payloads of one commit while they are decoded."""
 
-    def __init__(self, store: Store, config: Config, batch_id: str, new_id: Callable[[], str], stages: Stages) -> None:
+    def __init__(self, store: Store, config: Config, batch_id: str, new_id: Callable[[], str], stages: Stages, recent: Recent) -> None:
         self.store = store
         self.config = config
         self.batch_id = batch_id
@@ -65,7 +66,9 @@ class Batch:
         self.registry = Registry()
         self.history = History(store)
         self.stager = Stager(store.data, new_id, level=config.lake.compression_level, row_group_rows=config.lake.row_group_rows)
-        self.keys = KeyBook(store.index, self.history, self.registry)
+        self.recent = recent.copy()
+        self.recent.forget_foreign(store.index.tool_revision)
+        self.keys = KeyBook(store.index, self.history, self.registry, self.recent, stages)
         self.events = EventBook(store)
         self.windows = WindowBook(store, store.index, config)
         self.base = store.index.head()
@@ -254,6 +257,12 @@ class Batch:
         with self.stages("write"):
             pieces = traces.pieces(self.config.lake.row_group_rows, by_id, self.stages)
             staged = self.stager.write_pieces("traces", pieces, traces.schema(), traces.encoding())
+        with self.stages("recent"):
+            for group in groups:
+                place = (tool, group.chamber, group.trace)
+                self.recent.add(
+                    place, group.layout, segment, self.registry, group.record, group.window, payload_ids, self.windows.new_ids
+                )
         self._register(tool, staged, segment, record, listed)
         for reduced in traces.reduced:
             self.reduced.setdefault(reduced.window.window_id, []).append(reduced)

@@ -39,6 +39,7 @@ class Closing:
         with batch.stages("windows"):
             self._reassignment = Reassignment(batch)
             self._reassignment.run()
+            batch.recent.lose(self._reassignment.windows)
             self._settle_windows()
         with batch.stages("features"):
             without = paths_of(self._reassignment.removed.values())

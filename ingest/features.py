@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.batch import Batch
-from ingest.records import Float64
-from ingest.tracefile import Reduced
+from ingest.recent import Tail
+from ingest.records import Float64, Int64
+from ingest.tracefile import Reduced, by_name
+from kernels.gather import transpose
 from kernels.missing import NULL
 from kernels.reduce import COLUMNS, reduce_windows
 from storage.index import Window
@@ -38,6 +40,8 @@ def collect(batch: Batch, windows: Sequence[Window], moved: set[int], without: S
         pieces = batch.reduced.get(window.window_id, [])
         if whole(window, pieces, batch.windows.new_ids, moved):
             ready += [Reduced(window, piece.trace, piece.positions, piece.names, piece.statistics) for piece in pieces]
+        elif window.window_id not in moved and (held := _from_memory(batch, window)) is not None:
+            ready += held
         else:
             again.setdefault(window.tool, []).append(window)
     for tool, members in again.items():
@@ -45,6 +49,31 @@ def collect(batch: Batch, windows: Sequence[Window], moved: set[int], without: S
         for a in range(0, len(members), WINDOWS_PER_READ):
             ready += _read_back(batch, tool, members[a : a + WINDOWS_PER_READ], without)
     return sorted(ready, key=lambda piece: (piece.window.started_us, piece.window.window_id, piece.trace))
+
+
+def _from_memory(batch: Batch, window: Window) -> list[Reduced] | None:
+    """Reduce a window that spans segments from the tails in memory, if they hold all of it under one layout a trace."""
+    parts = batch.recent.samples(window.tool, window.window_id)
+    if parts is None:
+        return None
+    out = []
+    for trace, members in parts.items():
+        layout = members[0][0].layout
+        if any(tail.layout != layout for tail, _ in members):
+            return None
+        order = by_name(layout)
+        matrix = np.concatenate([transpose(tail.values, at * tail.width, order) for tail, at in members], axis=1)
+        time_us, seq = (np.concatenate([column[at] for column, at in columns]) for columns in _columns(members))
+        names = [tail.streams[i] for tail, at in members for i in tail.stream[at].tolist()]
+        by_time = np.lexsort((np.unique(names, return_inverse=True)[1], seq, time_us))
+        whole_window = (np.asarray([0]), np.asarray([len(time_us)]), np.asarray([window.started_us]))
+        statistics = reduce_windows(np.ascontiguousarray(matrix[:, by_time]), time_us[by_time], *whole_window)[0]
+        out.append(Reduced(window, trace, (order + 1).tolist(), [layout[i].name for i in order.tolist()], statistics))
+    return out
+
+
+def _columns(members: Sequence[tuple[Tail, Int64]]) -> tuple[list[tuple[Int64, Int64]], list[tuple[Int64, Int64]]]:
+    return [(tail.time_us, at) for tail, at in members], [(tail.seq, at) for tail, at in members]
 
 
 def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequence[str]) -> Iterable[Reduced]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ingest.recent import Recent
 from ingest.records import Int64, StreamKey
 from ingest.segment import Registry, Segment
+from ingest.timing import Stages
 from kernels import sequence
 from storage.history import Contents, History, merge_ranges
 from storage.index import Index, Run
@@ -72,10 +74,12 @@ class Outcome:
 class KeyBook:
     """The sequence keys of the streams that a batch touches."""
 
-    def __init__(self, index: Index, history: History, registry: Registry) -> None:
+    def __init__(self, index: Index, history: History, registry: Registry, recent: Recent, stages: Stages) -> None:
         self._index = index
         self._history = history
         self._registry = registry
+        self._recent = recent
+        self._stages = stages
         self.states: dict[int, StreamState] = {}
         self._conflicts: dict[tuple[int, int, int], set[Content]] = {}
         self._differing: list[tuple[int, int, str | int]] = []
@@ -112,7 +116,8 @@ class KeyBook:
                 inside[a:b] = sequence.covered(time_us[a:b], seq[a:b], *(np.ascontiguousarray(runs[:, c]) for c in range(4)))
         candidates = repeated | (inside >= 0)
         if candidates.any():
-            self._compare(segment, outcome, record, stream, repeated, inside >= 0, spans)
+            with self._stages("overlap"):
+                self._compare(segment, outcome, record, stream, repeated, inside >= 0, spans)
         accepted = outcome.state[record] == ACCEPTED
         for a, b in spans:
             self._extend(int(stream[a]), time_us[a:b], seq[a:b], accepted[a:b], inside[a:b])
@@ -150,9 +155,11 @@ class KeyBook:
     ) -> None:
         """Compare contents where keys meet: with the kept record in history, else with the first of the segment."""
         leader = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(record))))
-        for places, contents, found in self._lookups(segment, record, stream, covered & ~repeated, spans):
+        wanted = covered & ~repeated
+        for places, contents, found in self._lookups(segment, record, stream, wanted, spans):
             known = np.full(len(record), -1, np.int64)
             known[places] = found
+            wanted[places[found >= 0]] = False
             rivals = np.flatnonzero(known[leader] >= 0)
             self._judge(segment, outcome, record[rivals], contents, known[leader[rivals]], stream[rivals])
             outcome.overlaps += len(rivals)
@@ -166,7 +173,17 @@ class KeyBook:
     def _lookups(
         self, segment: Segment, record: Int64, stream: np.ndarray, wanted: np.ndarray, spans: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[Int64, Contents, Int64]]:
-        """Yield (places in sorted order, contents of history, index into them or -1) for each (tool, chamber, trace)."""
+        """Yield (places in sorted order, contents, index into them or -1): what is in memory first, then what the files hold.
+
+        The caller clears ``wanted`` where a key was found, so the files are asked for the rest only.
+        """
+        for a, b in spans:
+            if wanted[a:b].any():
+                key = self._registry.streams[int(stream[a])]
+                places = a + np.flatnonzero(wanted[a:b])
+                at = record[places]
+                for contents, found in self._recent.find(key[:3], key.stream, segment.time_us[at], segment.seq[at]):
+                    yield places, contents, found
         groups: dict[tuple[str, str | None, str], list[tuple[int, int, int]]] = {}
         for a, b in spans:
             if wanted[a:b].any():

@@ -18,6 +18,7 @@ from ingest.config import Config
 from ingest.errors import MappingMissing
 from ingest.formats.registry import open_decoder
 from ingest.receipts import Receipt, Summary
+from ingest.recent import Recent
 from ingest.records import Decoded, Rejected
 from ingest.sources import Delivery, Skipped
 from ingest.timing import Stages
@@ -75,9 +76,9 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     items = _skip(iter(found), pushed, summary)
     try:
         store.ensure_index(settings.wait_s)
-        more = True
+        more, recent = True, Recent()
         while more:
-            group = _Group(store, settings)
+            group = _Group(store, settings, recent)
             more = group.fill(items, pushed)
             if group.members:
                 try:
@@ -87,6 +88,7 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
                     group.report(summary)
                     raise
                 group.report(summary)
+            recent = group.recent
     except Busy as error:
         summary.busy = str(error)
         for delivery in items:
@@ -121,8 +123,9 @@ def _skip(waiting: Iterator[Delivery | Skipped], pushed: list[Delivery], summary
 class _Group:
     """Deliveries that share one commit."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, recent: Recent) -> None:
         self._store = store
+        self.recent = recent
         self._settings = settings
         self.members: list[_Member] = []
         self._batch = self._new_batch()
@@ -132,7 +135,7 @@ class _Group:
 
     def _new_batch(self) -> Batch:
         settings = self._settings
-        return Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages)
+        return Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent)
 
     def fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
         """Decode deliveries until the group is full; return False when there are no more. Nothing is left behind on an error."""
@@ -292,6 +295,8 @@ class _Group:
             with self._settings.stages("commit"):
                 entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
             self.entry_seq = entry.seq
+            self.recent = self._batch.recent
+            self.recent.revisions |= dict.fromkeys(closing.tools(), entry.seq)
 
     def defer(self, reason: str) -> None:
         """Give up the group's payloads for now: nothing of them was committed, the same command takes them again."""
@@ -319,6 +324,7 @@ class _Group:
     def _again(self) -> None:
         """Decode the whole group once more, on the state that the lock now holds still."""
         self._batch.stager.discard()
+        self.recent = Recent()
         self._batch = self._new_batch()
         self._keys.clear()
         for member in self.members:

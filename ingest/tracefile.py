@@ -46,6 +46,8 @@ def groups_of(segment: Segment, registry: Registry, record: Int64, window: Int64
     """Split ``record`` (indices of one tool's accepted records; ``window`` beside) by chamber, trace and layout."""
     places: dict[tuple[str, str], int] = {}
     place_of = np.zeros(len(registry.streams), np.int64)
+    rank = np.zeros(len(registry.streams), np.int64)
+    rank[sorted(range(len(rank)), key=lambda i: registry.streams[i].stream)] = np.arange(len(rank))
     for number, key in enumerate(registry.streams):
         place_of[number] = places.setdefault((key.chamber or "", key.trace), len(places))
     code = place_of[segment.stream[record]] * len(registry.layouts) + segment.layout[record]
@@ -55,7 +57,7 @@ def groups_of(segment: Segment, registry: Registry, record: Int64, window: Int64
         place, layout = divmod(value, len(registry.layouts))
         at = np.flatnonzero(code == value)
         members = record[at]
-        order = np.lexsort((segment.stream[members], segment.seq[members], segment.time_us[members]))
+        order = np.lexsort((rank[segment.stream[members]], segment.seq[members], segment.time_us[members]))
         out.append(Group(names[place][0] or None, names[place][1], registry.layouts[layout], members[order], window[at[order]]))
     return sorted(out, key=lambda g: (g.chamber or "", g.trace, len(g.layout)))
 

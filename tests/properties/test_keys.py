@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from ingest.gaps import gaps_of
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook
+from ingest.recent import Recent
 from ingest.records import StreamKey
 from ingest.segment import Registry, Segment
+from ingest.timing import Stages
 from kernels.reference import sequence as slow
 from storage.history import Contents
 
@@ -69,7 +71,7 @@ def deliver(batches, period_us, cuts):
     for batch in batches:
         registry = Registry()
         registry.stream(KEY, period_us)
-        book = KeyBook(index, history, registry)
+        book = KeyBook(index, history, registry, Recent(), Stages())
         for part in np.array_split(np.asarray(batch, np.int64).reshape(-1, 3), cuts):
             rows = [tuple(row) for row in part.tolist()]
             if not rows:
