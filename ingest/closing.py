@@ -15,7 +15,7 @@ from ingest.batch import Batch
 from ingest.gaps import Gap, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
-from storage.index import IndexDelta, Window
+from storage.index import Facts, IndexDelta, Window
 from storage.schema import ACCOUNT, rows_table
 from storage.store import Change
 
@@ -183,11 +183,7 @@ class Closing:
         known: dict[tuple[str, str, int], tuple[Any, ...]] = {}
         pairs = sorted({(tool, trace) for tool, trace, _ in self._batch.layouts})
         for tool, trace in pairs:
-            found = self._batch.store.rows(
-                "SELECT position, sensor, unit, svid, source FROM lake.main.sensors WHERE tool = ? AND trace = ? ORDER BY valid_from",
-                [tool, trace],
-            )
-            known |= {(tool, trace, row[0]): tuple(row[1:]) for row in found}
+            known |= {(tool, trace, position): named for position, named in self._batch.store.index.sensors(tool, trace).items()}
         rows = []
         stamp = _microseconds(now)
         for tool, trace, layout in self._batch.layouts:
@@ -195,6 +191,7 @@ class Closing:
                 if known.get((tool, trace, position)) != tuple(sensor):
                     known[tool, trace, position] = tuple(sensor)
                     rows.append((tool, trace, position, *sensor, stamp, None))
+        self._sensors = rows
         return rows_table("sensors", rows)
 
     def _circuit_rows(self, seq: int) -> pa.Table:
@@ -218,6 +215,19 @@ class Closing:
             "removed": [path.relative_to(root).as_posix() for paths in self._reassignment.removed.values() for path in paths],
         }
 
+    def _facts(self) -> dict[str, Facts]:
+        batch = self._batch
+        texts = {tool for table in batch.tables["texts"] for tool in table.column("tool").unique().to_pylist()}
+        conflicts = {tool for table in batch.tables["conflicts"] for tool in table.column("tool").unique().to_pylist()}
+        texts |= {place.tool for place in batch.history.staged if place.table == "texts"}
+        conflicts |= {place.tool for place in batch.history.staged if place.table == "conflicts"}
+        last: dict[str, int] = {}
+        for place in batch.history.staged:
+            if place.table == "traces":
+                last[place.tool] = max(place.time_hi, last.get(place.tool, place.time_hi))
+        events = batch.events.last_us
+        return {tool: Facts(events.get(tool), last.get(tool), tool in texts, tool in conflicts) for tool in self.tools()}
+
     def _index(self, seq: int) -> IndexDelta:
         batch = self._batch
         void, kept = batch.windows.checkpoints()
@@ -232,6 +242,9 @@ class Closing:
             windows=[replace(window, revision=seq) for window in self._revised],
             windows_removed=[window.window_id for window in self._withdrawn],
             tools=dict.fromkeys(self.tools(), seq),
+            facts=self._facts(),
+            dictionaries=sorted(batch.dictionaries.items()),
+            sensors=[row[:7] for row in self._sensors],
             chambers=batch.windows.chambers(),
             checkpoints_void=void,
             checkpoints=kept,

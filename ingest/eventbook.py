@@ -25,6 +25,8 @@ class EventBook:
     _seen: dict[str, set[Identity]] = field(default_factory=dict)
     _rows: list[tuple[object, ...]] = field(default_factory=list)
     ambiguous: int = 0
+    last_us: dict[str, int] = field(default_factory=dict)
+    """tool -> time of its last new event."""
 
     def __len__(self) -> int:
         """Return how many new events there are."""
@@ -53,6 +55,8 @@ class EventBook:
             seen.add(identity)
             chamber = events.chamber[i] or None
             timed = times[i] != NO_TIME
+            if timed:
+                self.last_us[events.tool] = max(times[i], self.last_us.get(events.tool, times[i]))
             self._rows.append(
                 (
                     *(events.tool, chamber, events.event[i], events.ceid[i], events.dataid[i], times[i] if timed else None, events.vars[i]),
@@ -77,7 +81,8 @@ class EventBook:
         return times
 
     def _stored(self, tool: str, identities: Sequence[Identity]) -> set[Identity]:
-        timed = [identity[1] for identity in identities if identity[1] != NO_TIME]
+        last_us = self.store.index.facts(tool).last_event_us
+        timed = [identity[1] for identity in identities if identity[1] != NO_TIME and last_us is not None and identity[1] <= last_us]
         found: set[Identity] = set()
         if timed:
             rows = self.store.rows(
@@ -86,8 +91,8 @@ class EventBook:
                 [tool, min(timed), max(timed)],
             )
             found |= {(ceid, time_us, digest) for ceid, time_us, digest in rows}
-        if len(timed) < len(identities):
-            digests = [identity[2] for identity in identities if identity[1] == NO_TIME]
+        digests = [identity[2] for identity in identities if identity[1] == NO_TIME]
+        if digests and self.store.index.tool_revision(tool):
             rows = self.store.rows(
                 "SELECT system_bytes, body_digest FROM lake.main.events WHERE tool = ? AND ts IS NULL AND list_contains(?, body_digest)",
                 [tool, digests],

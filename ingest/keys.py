@@ -263,6 +263,8 @@ class KeyBook:
         for (tool, chamber, trace), members in groups.items():
             names = {self._registry.streams[stream].stream: stream for stream, _, _ in members}
             ranges = merge_ranges(np.unique(np.asarray([time_us for _, time_us, _ in members], np.int64)))
+            if not self._history.has_conflicts(tool):
+                continue
             found = self._history.contents(tool, chamber, trace, sorted(names), ranges, "conflicts")
             texts = self._history.conflict_texts(tool, chamber, trace, sorted(names), ranges) if len(found.seq) else {}
             for i, (name, time_us, seq) in enumerate(zip(found.stream, found.time_us.tolist(), found.seq.tolist(), strict=True)):

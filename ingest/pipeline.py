@@ -379,8 +379,7 @@ class _Group:
 
 def stored_dictionary(store: Store, tool: str) -> str | None:
     """Return the newest dictionary of ``tool`` as JSON."""
-    rows = store.rows("SELECT body FROM lake.main.dictionaries WHERE tool = ? ORDER BY revision DESC LIMIT 1", [tool])
-    return rows[0][0] if rows else None
+    return store.index.dictionary(tool)
 
 
 def first_account(store: Store, payload_id: str | None) -> dict[str, int] | None:

@@ -38,9 +38,16 @@ class Reassignment:
             for table in ("traces", "conflicts"):
                 paths: set[str] = set()
                 for chamber, lo, hi in batch.windows.changed_spans(tool):
+                    if not self._may_hold(table, tool, lo):
+                        continue
                     paths |= set(batch.history.files_with(table, tool, chamber or None, lo, min(hi, 1 << 61)))
                 for path in sorted(paths):
                     self._committed(table, tool, Path(path))
+
+    def _may_hold(self, table: str, tool: str, lo: int) -> bool:
+        """Tell whether committed rows of ``tool`` can lie at or after ``lo``: the index knows the last time and whether there are conflicts."""
+        facts = self._batch.store.index.facts(tool)
+        return facts.has_conflicts if table == "conflicts" else facts.last_trace_us is not None and facts.last_trace_us >= lo
 
     def _stale(self, written: Written) -> bool:
         """Tell whether the final windows differ from those by which the file's rows were assigned, within its times."""

@@ -79,6 +79,9 @@ class WindowBook:
         self._name(tool, state, self._feed(fold, events, state))
 
     def _stored(self, tool: str, after_us: int) -> list[ContextEvent]:
+        last_us = self._index.facts(tool).last_event_us
+        if last_us is None or last_us <= after_us:
+            return []
         time = "" if after_us == NONE_YET else f" AND ts > make_timestamp({after_us})"
         rows = self._store.rows(
             "SELECT epoch_us(ts), role, ceid, body_digest, chamber, lot, wafer, recipe, step FROM lake.main.events WHERE tool = ? AND ts IS NOT NULL "

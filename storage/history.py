@@ -102,8 +102,15 @@ class History:
         columns = "stream, epoch_us(ts) AS time_us, seq, position, value, payload_id, byte_start"
         query = source(table, columns, where, _paths(self.staged, table, tool, ranges))
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq, payload_id, byte_start, position", parameters)
-        texts = self._texts(tool, where, parameters, ranges) if table == "traces" else {}
+        texts = self._texts(tool, where, parameters, ranges) if table == "traces" and self._has_texts(tool) else {}
         return _contents(rows, texts)
+
+    def has_conflicts(self, tool: str) -> bool:
+        """Tell whether any conflict of ``tool`` is stored."""
+        return self._store.index.facts(tool).has_conflicts or any(p.table == "conflicts" and p.tool == tool for p in self.staged)
+
+    def _has_texts(self, tool: str) -> bool:
+        return self._store.index.facts(tool).has_texts or any(place.table == "texts" and place.tool == tool for place in self.staged)
 
     def _texts(
         self, tool: str, where: str, parameters: dict[str, object], ranges: Sequence[tuple[int, int]]

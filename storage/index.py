@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS head (seq INTEGER NOT NULL, hash TEXT NOT NULL, generation TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS head (seq INTEGER NOT NULL, hash TEXT NOT NULL, generation TEXT NOT NULL, snapshot INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS payload (key TEXT PRIMARY KEY, payload_id TEXT, sha256 TEXT, size INTEGER, ledger_seq INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS payload_size ON payload (size);
 CREATE TABLE IF NOT EXISTS stream (
@@ -30,7 +30,11 @@ CREATE TABLE IF NOT EXISTS window (
   started_us INTEGER, ended_us INTEGER, complete INTEGER, source TEXT, ordinal INTEGER, revision INTEGER);
 CREATE INDEX IF NOT EXISTS window_time ON window (tool, chamber, source, started_us);
 CREATE INDEX IF NOT EXISTS window_context ON window (tool, chamber, wafer, lot, recipe, step);
-CREATE TABLE IF NOT EXISTS tool (tool TEXT PRIMARY KEY, revision INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tool (
+  tool TEXT PRIMARY KEY, revision INTEGER, last_event_us INTEGER, last_trace_us INTEGER, has_texts INTEGER, has_conflicts INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dictionary (tool TEXT PRIMARY KEY, body TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sensor (
+  tool TEXT, trace TEXT, position INTEGER, sensor TEXT, unit TEXT, svid TEXT, source TEXT, PRIMARY KEY (tool, trace, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chamber (tool TEXT, chamber TEXT, PRIMARY KEY (tool, chamber)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoint (tool TEXT, day INTEGER, time_us INTEGER, state TEXT, PRIMARY KEY (tool, day)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
@@ -44,6 +48,24 @@ class Run(NamedTuple):
     seq_lo: int
     time_hi: int
     seq_hi: int
+
+
+class Head(NamedTuple):
+    """Ledger seq and hash, the index's generation, and the catalog's snapshot (-1: unknown) at which the index stands."""
+
+    seq: int
+    hash: str
+    generation: str
+    snapshot: int
+
+
+class Facts(NamedTuple):
+    """What is known of a tool: the last event and trace times (None: no data), and whether it has texts and conflicts at all."""
+
+    last_event_us: int | None = None
+    last_trace_us: int | None = None
+    has_texts: bool = False
+    has_conflicts: bool = False
 
 
 class KnownPayload(NamedTuple):
@@ -108,7 +130,7 @@ class Index:
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
             if self._db.execute("SELECT count(*) FROM head").fetchone()[0] == 0:
-                self._db.execute("INSERT INTO head VALUES (0, '', ?)", [uuid.uuid4().hex])
+                self._db.execute("INSERT INTO head VALUES (0, '', ?, -1)", [uuid.uuid4().hex])
 
     def close(self) -> None:
         """Close the file."""
@@ -124,17 +146,20 @@ class Index:
             raise
         self._db.execute("COMMIT")
 
-    def head(self) -> tuple[int, str, str]:
-        """Return (ledger seq, ledger hash, generation) at which the index stands."""
-        row = self._db.execute("SELECT seq, hash, generation FROM head").fetchone()
-        return int(row[0]), str(row[1]), str(row[2])
+    def head(self) -> Head:
+        """Return where the index stands."""
+        return Head(*self._db.execute("SELECT seq, hash, generation, snapshot FROM head").fetchone())
+
+    def stand_at(self, snapshot: int) -> None:
+        """Note the catalog's snapshot at which the index stands."""
+        self._db.execute("UPDATE head SET snapshot = ?", [snapshot])
 
     def clear(self) -> None:
         """Forget everything; the next roll-forward rebuilds it."""
         with self._transaction():
-            for table in ("payload", "stream", "run", "window", "tool", "chamber", "checkpoint"):
+            for table in ("payload", "stream", "run", "window", "tool", "chamber", "checkpoint", "dictionary", "sensor"):
                 self._db.execute(f"DELETE FROM {table}")
-            self._db.execute("UPDATE head SET seq = 0, hash = '', generation = ?", [uuid.uuid4().hex])
+            self._db.execute("UPDATE head SET seq = 0, hash = '', generation = ?, snapshot = -1", [uuid.uuid4().hex])
 
     # --- payloads
 
@@ -151,6 +176,21 @@ class Index:
         """Return the last ledger seq that touched ``tool``, 0 where none."""
         row = self._db.execute("SELECT revision FROM tool WHERE tool = ?", [tool]).fetchone()
         return 0 if row is None else int(row[0])
+
+    def facts(self, tool: str) -> Facts:
+        """Return what is known of ``tool``."""
+        row = self._db.execute("SELECT last_event_us, last_trace_us, has_texts, has_conflicts FROM tool WHERE tool = ?", [tool]).fetchone()
+        return Facts() if row is None else Facts(row[0], row[1], bool(row[2]), bool(row[3]))
+
+    def dictionary(self, tool: str) -> str | None:
+        """Return the newest learned dictionary of ``tool`` as JSON."""
+        row = self._db.execute("SELECT body FROM dictionary WHERE tool = ?", [tool]).fetchone()
+        return None if row is None else str(row[0])
+
+    def sensors(self, tool: str, trace: str) -> dict[int, tuple[str | None, ...]]:
+        """Return position -> (sensor, unit, svid, source) as last named."""
+        found = self._db.execute("SELECT position, sensor, unit, svid, source FROM sensor WHERE tool = ? AND trace = ?", [tool, trace])
+        return {row[0]: tuple(row[1:]) for row in found}
 
     # --- streams
 
@@ -258,7 +298,15 @@ class Index:
             )
             db.executemany("DELETE FROM checkpoint WHERE tool = ? AND time_us >= ?", delta.checkpoints_void)
             db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", delta.checkpoints)
-            db.executemany("INSERT OR REPLACE INTO tool VALUES (?, ?)", list(delta.tools.items()))
+            db.executemany(
+                "INSERT INTO tool VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tool) DO UPDATE SET revision = excluded.revision, "
+                "last_event_us = coalesce(max(last_event_us, excluded.last_event_us), last_event_us, excluded.last_event_us), "
+                "last_trace_us = coalesce(max(last_trace_us, excluded.last_trace_us), last_trace_us, excluded.last_trace_us), "
+                "has_texts = max(has_texts, excluded.has_texts), has_conflicts = max(has_conflicts, excluded.has_conflicts)",
+                [(tool, revision, *delta.facts.get(tool, Facts())) for tool, revision in delta.tools.items()],
+            )
+            db.executemany("INSERT OR REPLACE INTO dictionary VALUES (?, ?)", delta.dictionaries)
+            db.executemany("INSERT OR REPLACE INTO sensor VALUES (?, ?, ?, ?, ?, ?, ?)", delta.sensors)
             db.executemany("INSERT OR IGNORE INTO chamber VALUES (?, ?)", delta.chambers)
             highest = max((w.window_id for w in delta.windows), default=0) + 1
             db.execute(
@@ -283,6 +331,9 @@ class IndexDelta:
     windows: Sequence[Window] = ()
     windows_removed: Iterable[int] = ()
     tools: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+    dictionaries: Iterable[tuple[str, str]] = ()
+    sensors: Iterable[tuple[Any, ...]] = ()
     chambers: Iterable[tuple[str, str]] = ()
     checkpoints_void: Iterable[tuple[str, int]] = ()
     checkpoints: Iterable[tuple[str, int, int, str]] = ()

@@ -9,7 +9,10 @@ from typing import Any
 import duckdb
 
 from storage.catalog import rows
-from storage.index import Index, IndexDelta, Window, window_of
+from storage.index import Facts, Index, IndexDelta, Window, window_of
+
+SNAPSHOT = "SELECT max(snapshot_id) FROM __ducklake_metadata_lake.ducklake_snapshot"
+"""The catalog's newest snapshot: while it stands, so does the ledger."""
 
 _WINDOWS = (
     "SELECT window_id, tool, chamber, lot, wafer, recipe, step, occurrence, epoch_us(started_at), epoch_us(ended_at), complete, source, "
@@ -19,17 +22,26 @@ _WINDOWS = (
 
 def roll_forward(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
     """Apply to ``index`` what the ledger holds beyond it; the caller holds the writer lock."""
+    snapshot = int(rows(connection, SNAPSHOT)[0][0])
+    if index.head().snapshot == snapshot:
+        return
     newest = rows(connection, "SELECT seq, hash FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")
     if not newest:
         return
     seq, digest = newest[0]
-    stood, known, _ = index.head()
+    if seq == 1:
+        index.apply(IndexDelta(1, digest))
+        index.stand_at(snapshot)
+        return
+    stood, known = index.head()[:2]
     if (stood, known) == (seq, digest):
+        index.stand_at(snapshot)
         return
     if stood and rows(connection, "SELECT hash FROM lake.main.ledger WHERE seq = ?", [stood]) != [(known,)]:
         index.clear()
         stood = 0
     index.apply(_delta(connection, stood, int(seq), str(digest)))
+    index.stand_at(snapshot)
 
 
 def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: str) -> IndexDelta:
@@ -77,6 +89,17 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         windows=list(windows.values()),
         windows_removed=[row[0] for row in gone if row[0] not in windows],
         tools=touched,
+        facts={tool: _facts(connection, tool) for tool in touched},
+        dictionaries=rows(connection, "SELECT tool, body FROM lake.main.dictionaries WHERE revision > ? ORDER BY revision", [stood]),
+        sensors=rows(connection, "SELECT tool, trace, position, sensor, unit, svid, source FROM lake.main.sensors ORDER BY valid_from"),
         chambers=chambers,
         checkpoints_void=[(tool, -(1 << 62)) for tool in touched],
     )
+
+
+def _facts(connection: duckdb.DuckDBPyConnection, tool: str) -> Facts:
+    query = (
+        "SELECT (SELECT epoch_us(max(ts)) FROM lake.main.events WHERE tool = $1), (SELECT epoch_us(max(ts)) FROM lake.main.traces WHERE tool = $1), "
+        "(SELECT count(*) > 0 FROM lake.main.texts WHERE tool = $1), (SELECT count(*) > 0 FROM lake.main.conflicts WHERE tool = $1)"
+    )
+    return Facts(*rows(connection, query, [tool])[0])

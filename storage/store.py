@@ -22,7 +22,7 @@ from storage.errors import Busy, IntegrityError, NewerLake, NoLake
 from storage.files import StagedFile, write_durably
 from storage.index import Index, IndexDelta
 from storage.locks import writer_lock
-from storage.rollforward import roll_forward
+from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
 
 STEPS = (
@@ -127,6 +127,10 @@ class Store:
         self.connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=True, snapshot=snapshot)
         self.connection.execute(views_sql())
 
+    def snapshot(self) -> int:
+        """Return the catalog's newest snapshot; the ledger can't change without it."""
+        return int(self.rows(SNAPSHOT)[0][0])
+
     def head(self) -> tuple[int, str]:
         """Return (seq, hash) of the newest ledger entry in the catalog."""
         found = self.rows("SELECT seq, hash FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")
@@ -143,8 +147,7 @@ class Store:
 
     def ensure_index(self, wait_s: float) -> None:
         """Roll the index forward if it does not stand at the ledger's head."""
-        seq, digest = self.head()
-        if self.index.head()[:2] != (seq, digest):
+        if self.index.head().snapshot != self.snapshot():
             with self.locked(wait_s):
                 pass
 
@@ -153,13 +156,14 @@ class Store:
 
         The outcome of a failed COMMIT is unknown: the catalog is opened anew and the ledger asked before another try (rule R4).
         """
-        seq, previous = self.head()
+        seq, previous, _, snapshot = self.index.head()
+        assert snapshot >= 0, "the index is rolled forward when the lock is taken"
         change = build(seq + 1)
         entry = ledger.seal(seq + 1, self.clock(), change.actor, change.action, change.batch_id, change.body, previous)
         self.on_step("change_built")
         for attempt in range(1, COMMIT_TRIES + 1):
             try:
-                self._transact(change, entry, seq)
+                self._transact(change, entry, snapshot)
                 break
             except duckdb.Error as error:
                 self._reconnect()
@@ -171,16 +175,17 @@ class Store:
         self.on_step("committed")
         change.index.seq, change.index.hash = entry.seq, entry.hash
         self.index.apply(change.index)
+        self.index.stand_at(self.snapshot())
         self.on_step("index_applied")
         return entry
 
-    def _transact(self, change: Change, entry: ledger.Entry, head: int) -> None:
+    def _transact(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
         execute = self.connection.execute
         execute("BEGIN")
         self.on_step("begun")
-        if self.head()[0] != head:
+        if self.snapshot() != snapshot:
             execute("ROLLBACK")
-            raise IntegrityError("the ledger moved while the writer lock was held; is something else writing to this catalog?")
+            raise IntegrityError("the catalog moved while the writer lock was held; is something else writing to this catalog?")
         self.on_step("head_checked")
         for table, paths in change.removed.items():
             for path in paths:

@@ -45,6 +45,9 @@ class FakeHistory:
         bits = np.asarray([float(v) for _, v in rows], np.float64).view(np.int64)
         return Contents([""] * n, column(0), column(1), np.arange(n), np.ones(n, np.int64), bits, ["p"] * n, {})
 
+    def has_conflicts(self, _tool):
+        return True
+
     def conflict_texts(self, *_arguments):
         return {}
 
