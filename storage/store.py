@@ -87,6 +87,9 @@ class Store:
     def _connect(self) -> duckdb.DuckDBPyConnection:
         connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=self.read_only)
         connection.execute(views_sql())
+        if not self.read_only:
+            # A writer reads a file once; keeping its blocks would make memory grow with the input.
+            connection.execute("SET enable_external_file_cache = false")
         return connection
 
     @property
