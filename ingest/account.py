@@ -81,6 +81,8 @@ class Payload:
     tools: set[str] = field(default_factory=set)
     unit: tuple[int, int] | None = None
     """(outcome, bytes) of the single frame of a payload that is one frame (Parquet, Arrow)."""
+    dialect: str | None = None
+    """What the decoder settled about the file, as JSON: a rejected row can't be decoded again without."""
 
     def row(self) -> dict[str, Any]:
         """Return its columns of the payloads table, but for what the commit adds."""

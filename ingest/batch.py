@@ -14,8 +14,8 @@ from ingest.account import Payload
 from ingest.config import Config
 from ingest.eventbook import EventBook
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
-from ingest.records import Decoded, Int64, Layout, Rejected
 from ingest.recent import Recent
+from ingest.records import Decoded, Int64, Layout, Rejected
 from ingest.segment import Pending, Registry, Segment
 from ingest.timing import Stages
 from ingest.tracefile import Reduced, TraceFile, groups_of
@@ -52,6 +52,7 @@ class Quarantined:
 
     payload: Payload
     rejected: Rejected
+    dialect: str | None
 
 
 class Batch:
@@ -110,7 +111,7 @@ class Batch:
         tool = rejected.tool or payload.tool
         if rejected.rows:
             account.frames_quarantined += 1
-            self.quarantine.append(Quarantined(payload, rejected))
+            self._wall_off(payload, rejected)
             return
         account.bytes_quarantined += rejected.stop - rejected.start
         stride = PIECE_BYTES if len(rejected.data) == rejected.stop - rejected.start else rejected.stop - rejected.start
@@ -119,8 +120,11 @@ class Batch:
             data = rejected.data[start - rejected.start : stop - rejected.start] if stride == PIECE_BYTES else rejected.data
             piece = Rejected(start, stop, rejected.reason, rejected.detail, data, tool)
             account.frames_quarantined += 1
-            self.quarantine.append(Quarantined(payload, piece))
-            self._quarantine_bytes += len(data)
+            self._wall_off(payload, piece)
+
+    def _wall_off(self, payload: Payload, piece: Rejected) -> None:
+        self.quarantine.append(Quarantined(payload, piece, payload.dialect))
+        self._quarantine_bytes += len(piece.data) + len(payload.dialect or "")
         if self._quarantine_bytes > QUARANTINE_BYTES:
             self.spill_quarantine()
 
@@ -260,9 +264,7 @@ class Batch:
         with self.stages("recent"):
             for group in groups:
                 place = (tool, group.chamber, group.trace)
-                self.recent.add(
-                    place, group.layout, segment, self.registry, group.record, group.window, payload_ids, self.windows.new_ids
-                )
+                self.recent.add(place, group.layout, segment, self.registry, group.record, group.window, payload_ids, self.windows.new_ids)
         self._register(tool, staged, segment, record, listed)
         for reduced in traces.reduced:
             self.reduced.setdefault(reduced.window.window_id, []).append(reduced)
@@ -367,7 +369,7 @@ class Batch:
             (
                 *(f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}", q.payload.payload_id, q.rejected.tool),
                 *(q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail, q.rejected.data, q.rejected.rows),
-                *(q.payload.format, q.payload.mapping, canonical(q.payload.captured)),
+                *(q.payload.format, q.payload.mapping, canonical(q.payload.captured), q.dialect),
             )
             for q in self.quarantine
         ]

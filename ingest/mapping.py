@@ -165,8 +165,10 @@ class TableMapping:
             taken |= {index for index, column in enumerate(columns) if column == self.table.tool.column}
         return np.array([index for index in range(len(columns)) if index not in taken], np.int64)
 
-    def with_sensors(self, bound: Bound, sensors: Int64, columns: Sequence[str]) -> Bound:
-        """Name the columns that were found numeric: learned names, made unique; a column without name is ``column_<index>``."""
+    def with_sensors(self, bound: Bound, numeric: Int64, columns: Sequence[str]) -> Bound:
+        """Name the numeric columns without other meaning: learned names, made unique; a column without name is ``column_<index>``."""
+        candidates = self.candidates(bound, columns)
+        sensors = candidates[np.isin(candidates, numeric)]
         used: set[str] = set()
         layout = []
         for index in sensors.tolist():

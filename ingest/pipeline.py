@@ -16,7 +16,7 @@ from ingest.batch import Batch
 from ingest.closing import Closing
 from ingest.config import Config
 from ingest.errors import MappingMissing
-from ingest.formats.registry import open_decoder
+from ingest.formats.registry import Opened, open_decoder
 from ingest.receipts import Receipt, Summary
 from ingest.recent import Recent
 from ingest.records import Decoded, Rejected
@@ -244,10 +244,12 @@ class _Group:
         with delivery.open() as file:
             for data in _stage(unpacked.read(_Hashing(file, digest)), stages, "read"):
                 for decoded in _stage(opened.decoder.feed(data), stages, "decode"):
+                    _describe(payload, opened, decoded)
                     batch.take(payload, decoded)
                 if self._settings.progress:
                     self._settings.progress(batch, file.tell())
         for decoded in _stage(opened.decoder.finish(), stages, "decode"):
+            _describe(payload, opened, decoded)
             batch.take(payload, decoded)
         payload.account.bytes_in = unpacked.size
         if unpacked.damage is not None:
@@ -263,6 +265,7 @@ class _Group:
 
     def _damaged(self, payload: Payload, damage: Rejected) -> None:
         payload.account.bytes_in = damage.stop
+        payload.dialect = None  # these bytes are no rows
         empty = np.empty(0, np.int64)
         self._batch.take(payload, Decoded(empty, empty, None, None, [damage], 0, 0))
 
@@ -375,6 +378,13 @@ class _Group:
             else:
                 receipt.account = first_account(self._store, receipt.payload_id)
         return receipt
+
+
+def _describe(payload: Payload, opened: Opened, decoded: Decoded) -> None:
+    """Keep beside the first rejected row what its decoder settled about the file."""
+    if decoded.rejected and payload.dialect is None:
+        settled = opened.dialect()
+        payload.dialect = None if settled is None else canonical(settled)
 
 
 def stored_dictionary(store: Store, tool: str) -> str | None:

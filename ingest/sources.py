@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ingest.config import Config
 from ingest.errors import UsageError
@@ -31,6 +31,8 @@ class Delivery:
     key: str | None = None
     replays: tuple[str, ...] = ()
     """The quarantine entries whose bytes these are."""
+    dialect: dict[str, Any] | None = None
+    """What was settled about the file that these rows were cut from: see ``ingest.formats.table``."""
 
     def open(self) -> BinaryIO:
         """Open the delivered bytes."""

@@ -62,7 +62,7 @@ _DEFINITIONS = {
     "gaps_log": f"gap_id VARCHAR, {_WHERE}, first_missing BIGINT, last_missing BIGINT, missing BIGINT, after_ts TIMESTAMP, before_ts TIMESTAMP, revision BIGINT",
     "superseded": "subject VARCHAR, id VARCHAR, window_id BIGINT, revision BIGINT, by_revision BIGINT",
     "quarantine_log": "quarantine_id VARCHAR, payload_id VARCHAR, tool VARCHAR, start BIGINT, stop BIGINT, reason VARCHAR, detail VARCHAR, bytes BLOB, "
-    "rows BOOLEAN, format VARCHAR, mapping VARCHAR, captured VARCHAR",
+    "rows BOOLEAN, format VARCHAR, mapping VARCHAR, captured VARCHAR, dialect VARCHAR",
     "quarantine_states": "quarantine_id VARCHAR, state VARCHAR, revision BIGINT",
     "payloads": "payload_id VARCHAR, key VARCHAR, sha256 VARCHAR, tool VARCHAR, format VARCHAR, source VARCHAR, state VARCHAR, committed_at TIMESTAMP, "
     f"batch_id VARCHAR, config_digest VARCHAR, {', '.join(f'{name} BIGINT' for name in ACCOUNT)}, size BIGINT, ledger_seq BIGINT",

@@ -5,7 +5,7 @@ The whole file is one frame; it counts as a whole, and its bad rows are told by 
 
 from __future__ import annotations
 
-import json
+import base64
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,6 +18,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from ingest.config import Limits
+from ingest.formats.arrow_json import is_number, is_text, plain_type, row_json, show, value_at
 from ingest.formats.clock import Clock, Times
 from ingest.formats.fields import Coded, Fields, Integers, Numbers
 from ingest.mapping import Bound, TableMapping
@@ -79,7 +80,16 @@ class ColumnarDecoder:
         self.limits = limits
         self.container = container
         self._size = 0
+        self._schema: pa.Schema | None = None
+        self._numeric: list[int] | None = None
         self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115  (closed by finish)
+
+    @property
+    def dialect(self) -> dict[str, Any] | None:
+        """What was settled about the file, fit for JSON; None before. ``numeric`` is None where nothing had to be judged."""
+        if self._schema is None:
+            return None
+        return {"schema": base64.b64encode(self._schema.remove_metadata().serialize()).decode(), "numeric": self._numeric}
 
     def feed(self, data: bytes) -> Iterator[Decoded]:
         """Gather the next bytes."""
@@ -120,6 +130,7 @@ class ColumnarDecoder:
         if len(names) > self.limits.columns:
             self.mapping.fail(f"{len(names)} columns, the limit is {self.limits.columns} (limits.columns)")
         bound = self._bind(schema, names, batches)
+        self._schema = schema
         first_row, told = 0, False
         none = np.zeros(0, np.int64)
         for whole in batches():
@@ -127,7 +138,7 @@ class ColumnarDecoder:
                 batch = whole.slice(begin, BATCH_ROWS)
                 records, _, refused = self.mapping.records(ArrowRows(batch, self.mapping), bound)
                 rejected = [
-                    Rejected(first_row + row, first_row + row + 1, reason, detail, _row_json(batch, row), tool, True)
+                    Rejected(first_row + row, first_row + row + 1, reason, detail, row_json(batch, row), tool, True)
                     for row, reason, detail, tool in refused
                 ]
                 first_row += batch.num_rows
@@ -141,14 +152,9 @@ class ColumnarDecoder:
             yield Decoded(none, none, None, None, [], self._size, 1)
 
     def _bind(self, schema: pa.Schema, names: list[str], batches: Batches) -> Bound:
-        bound = self.mapping.bind(names)
-        clock = self.mapping.clock
-        time_type = _plain_type(schema.field(bound.time).type)
-        if _is_number(time_type) and not clock.elapsed:
-            self.mapping.fail(f"column '{names[bound.time]}' (time) holds numbers; set time.unit")
+        bound = bind(self.mapping, schema)
         if self.mapping.table.sensors != "*":
             return bound
-        candidates = self.mapping.candidates(bound, names)
         heads = []
         rows = 0
         for batch in batches():
@@ -156,14 +162,22 @@ class ColumnarDecoder:
             rows += heads[-1].n
             if rows >= JUDGED_ROWS:
                 break
-        numeric = [
+        self._numeric = [
             index
-            for index in candidates.tolist()
-            if _is_number(kind := _plain_type(schema.field(index).type))
+            for index, field in enumerate(schema)
+            if is_number(kind := plain_type(field.type))
             or pa.types.is_null(kind)
-            or (_is_text(kind) and all(head.fields(index).numeric(_FIRST).all() for head in heads))
+            or (is_text(kind) and all(head.fields(index).numeric(_FIRST).all() for head in heads))
         ]
-        return self.mapping.with_sensors(bound, np.array(numeric, np.int64), names)
+        return self.mapping.with_sensors(bound, np.array(self._numeric, np.int64), names)
+
+
+def bind(mapping: TableMapping, schema: pa.Schema) -> Bound:
+    """Bind a mapping to a file's columns, without its sensors where they are ``*``."""
+    bound = mapping.bind(schema.names)
+    if is_number(plain_type(schema.field(bound.time).type)) and not mapping.clock.elapsed:
+        mapping.fail(f"column '{schema.names[bound.time]}' (time) holds numbers; set time.unit")
+    return bound
 
 
 _FIRST = np.zeros(1, np.int64)
@@ -176,42 +190,6 @@ def _validate(batch: pa.RecordBatch) -> None:
         plain = column.view(pa.binary()) if pa.types.is_string(column.type) else column
         plain = column.view(pa.large_binary()) if pa.types.is_large_string(column.type) else plain
         plain.validate(full=True)
-
-
-def _plain_type(kind: Any) -> Any:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_number(kind: Any) -> bool:
-    types = pa.types
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
-
-
-def _is_text(kind: Any) -> bool:
-    types = pa.types
-    names = ("is_string", "is_large_string", "is_string_view", "is_binary", "is_large_binary", "is_binary_view", "is_fixed_size_binary")
-    return any(getattr(types, name)(kind) for name in names)
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    return value if isinstance(value, str) else str(value)
-
-
-def _value(array: Any, row: int) -> Any:
-    """Return one value as Python sees it; text that isn't UTF-8 with backslashes."""
-    one = array.slice(row, 1)
-    try:
-        return one.cast(pa.large_binary())[0].as_py() if _is_text(array.type) else one[0].as_py()
-    except (UnicodeDecodeError, ValueError, OverflowError):
-        return "unreadable"
-
-
-def _row_json(batch: pa.RecordBatch, row: int) -> bytes:
-    """Return one row as JSON bytes; what JSON has no word for is text."""
-    values = {name: _value(column, row) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    return json.dumps(values, ensure_ascii=False, default=_show).encode(errors="backslashreplace")
 
 
 class ArrowRows:
@@ -249,7 +227,7 @@ class ArrowRows:
 
     def show(self, row: int, column: int) -> str:
         """Return one field for a message."""
-        return f"'{_show(_value(self._array(column), row))[:80]}'"
+        return f"'{show(value_at(self._array(column), row))[:80]}'"
 
     def numbers(self, columns: Int64) -> Numbers:
         """Read columns as doubles."""
@@ -308,7 +286,7 @@ class ArrowRows:
 def _as_text(array: Any) -> Any:
     """Cast to large_binary: text as it is, integers without decimal point, floats by repr, all else by its Python text."""
     kind = array.type
-    if _is_text(kind):
+    if is_text(kind):
         return array.cast(pa.large_binary())
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         return array.cast(pa.large_string()).cast(pa.large_binary())
@@ -316,7 +294,7 @@ def _as_text(array: Any) -> Any:
         coded = array.cast(pa.float64()).dictionary_encode()
         texts = pa.array([None if value is None else repr(value) for value in coded.dictionary.to_pylist()], pa.large_binary())
         return texts.take(coded.indices)
-    return pa.array([None if value is None else _show(value) for value in array.to_pylist()], pa.large_binary())
+    return pa.array([None if value is None else show(value) for value in array.to_pylist()], pa.large_binary())
 
 
 def _doubles(array: Any) -> tuple[np.ndarray, Int64]:

@@ -7,13 +7,14 @@ are other bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.config import Limits, TableSection
 from ingest.formats.fields import Fields
-from ingest.formats.sniff import BOM, Cut, Dialect, cut_rows, find_dialect
+from ingest.formats.sniff import BOM, Cut, Dialect, cut_rows, find_dialect, restored
 from ingest.mapping import Bound, TableMapping
 from ingest.records import Decoded, Int64, Rejected
 from kernels import text
@@ -40,9 +41,12 @@ REASONS = {
 
 
 class DelimitedDecoder:
-    """Decodes one payload of delimited text: ``feed`` bytes, then ``finish``."""
+    """Decodes one payload of delimited text: ``feed`` bytes, then ``finish``.
 
-    def __init__(self, mapping: TableMapping, limits: Limits) -> None:
+    ``dialect``: what another decoder settled (its property); every line is then a row of that file, and no header is looked for.
+    """
+
+    def __init__(self, mapping: TableMapping, limits: Limits, dialect: dict[str, Any] | None = None) -> None:
         self.mapping = mapping
         self.table: TableSection = mapping.table
         self.limits = limits
@@ -52,6 +56,15 @@ class DelimitedDecoder:
         self._inside = False
         self._dialect: Dialect | None = None
         self._bound: Bound | None = None
+        self._numeric: Int64 | None = None  # the columns that the file's first rows show to be numeric
+        self._settled = dialect
+
+    @property
+    def dialect(self) -> dict[str, Any] | None:
+        """What was settled about the file, fit for JSON; None before. ``numeric`` is None where nothing had to be judged."""
+        if self._dialect is None:
+            return None
+        return {**self._dialect.settled(), "numeric": None if self._numeric is None else self._numeric.tolist()}
 
     def feed(self, data: bytes) -> Iterator[Decoded]:
         """Take the next bytes; yield the rows that became whole."""
@@ -70,7 +83,10 @@ class DelimitedDecoder:
         data = bytes(self._pending)
         raw = np.frombuffer(data, np.uint8)
         if self._dialect is None:
-            self._dialect = find_dialect(data, final, self.mapping, self.limits)
+            if self._settled is None:
+                self._dialect = find_dialect(data, final, self.mapping, self.limits)
+            else:
+                self._dialect = self._restore(self._settled)
             if self._dialect is None:
                 if final and data:  # blank from end to end
                     yield _other(data)
@@ -99,12 +115,29 @@ class DelimitedDecoder:
         # a row that is not whole yet: wait for as much again, so that a long row is not scanned anew for every small chunk
         self._need = min(2 * len(self._pending), len(self._pending) + self.limits.line_bytes)
 
+    def _restore(self, settled: dict[str, Any]) -> Dialect:
+        """Take over what was settled about the file; the mapping is today's."""
+        dialect = restored(settled, self.mapping, self.limits)
+        if settled["numeric"] is not None and dialect.width == settled["width"]:
+            self._numeric = np.array(settled["numeric"], np.int64)
+        if self._numeric is None and self.table.sensors == "*":
+            self.mapping.fail('nobody judged which of the file\'s columns are numeric; name the sensors instead of "*"')
+        return dialect
+
     def _bind(self, raw: npt.NDArray[np.uint8], dialect: Dialect, final: bool) -> Bound | None:
         """Bind the mapping; None while there are too few rows to judge which columns are numeric."""
         bound = self.mapping.bind(dialect.columns, dialect.header)
         if self.table.sensors != "*":
             return bound
-        candidates = self.mapping.candidates(bound, dialect.columns)
+        if self._numeric is None:
+            self._numeric = self._judge(raw, dialect, final)
+            if self._numeric is None:
+                return None
+        return self.mapping.with_sensors(bound, self._numeric, dialect.columns)
+
+    def _judge(self, raw: npt.NDArray[np.uint8], dialect: Dialect, final: bool) -> Int64 | None:
+        """Return the columns, mapped or not, that the first rows show to be numeric; None while these are too few."""
+        every = np.arange(dialect.width)
         parts: list[Fields] = []
         at, inside, found = dialect.body, False, 0
         while found < JUDGED_ROWS and at < len(raw):
@@ -117,13 +150,13 @@ class DelimitedDecoder:
             found += parts[-1].n
         if found < JUDGED_ROWS and not final:
             return None
-        numeric = np.ones(len(candidates), np.bool_)
-        empty = np.ones(len(candidates), np.bool_)
+        numeric = np.ones(dialect.width, np.bool_)
+        empty = np.ones(dialect.width, np.bool_)
         for part in parts:
-            numeric &= part.numeric(candidates)
-            empty &= part.empty(candidates)
-        unnamed = np.array([not dialect.columns[index] for index in candidates.tolist()], np.bool_)
-        return self.mapping.with_sensors(bound, candidates[numeric & ~(unnamed & empty)], dialect.columns)
+            numeric &= part.numeric(every)
+            empty &= part.empty(every)
+        unnamed = np.array([not column for column in dialect.columns], np.bool_)
+        return np.flatnonzero(numeric & ~(unnamed & empty))
 
     def _cut(self, raw: npt.NDArray[np.uint8], at: int, final: bool, inside: bool, rows: int) -> Cut:
         dialect = self._dialect

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ingest.config import Config
+from ingest.errors import MappingMissing
 from ingest.records import Decoder
 from ingest.sources import Delivery
 
 
 @dataclass(slots=True)
 class Opened:
-    """A decoder at work; ``dictionary`` returns what it learned as JSON, None where it learned nothing."""
+    """A decoder at work.
+
+    ``dictionary`` returns what it learned as JSON, None where it learned nothing; ``dialect`` what it settled about the file, without
+    which a rejected row can't be decoded again, None where spans stand for themselves.
+    """
 
     decoder: Decoder
-    dictionary: Callable[[], str | None]
+    dictionary: Callable[[], str | None] = lambda: None
+    dialect: Callable[[], dict[str, Any] | None] = lambda: None
 
 
 def _hsms(delivery: Delivery, config: Config, known: Callable[[str], str | None]) -> Opened:
@@ -39,9 +46,13 @@ def _table(delivery: Delivery, config: Config, _known: Callable[[str], str | Non
         model = config.model(tool)
         return model.timezone if model else "UTC"
 
-    table = config.tables[delivery.mapping]
-    decoder = TableDecoder(delivery.mapping, table, delivery.source, delivery.tool, delivery.captured, zone_of, config.limits)
-    return Opened(decoder, lambda: None)
+    table = config.tables.get(delivery.mapping)
+    if table is None:
+        raise MappingMissing(f"{delivery.source}: there is no [tables.{delivery.mapping}]")
+    decoder = TableDecoder(
+        delivery.mapping, table, delivery.source, delivery.tool, delivery.captured, zone_of, config.limits, delivery.dialect
+    )
+    return Opened(decoder, dialect=lambda: decoder.dialect)
 
 
 DECODERS: dict[str, Callable[[Delivery, Config, Callable[[str], str | None]], Opened]] = {"hsms": _hsms, "table": _table}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,11 @@ class Dialect:
     def width(self) -> int:
         """Fields of a row."""
         return len(self.columns)
+
+    def settled(self) -> dict[str, Any]:
+        """Return what was found on the file, fit for JSON; the header's bytes as Latin-1. Quote and decimal mark are configuration."""
+        header = self.line.decode("latin-1") if self.header else None
+        return {"delimiter": self.delimiter, "line_end": self.line_end, "header": header, "width": self.width}
 
 
 @dataclass(slots=True)
@@ -122,7 +128,7 @@ class _Sniffer:
         self.line_end = _CR if b"\r" in head and b"\n" not in head else _LF
         self.begin = len(BOM) if head.startswith(BOM) else 0
         if table.delimiter:
-            delimiters: tuple[int, ...] = (text.RUNS if table.delimiter == " " else ord(table.delimiter),)
+            delimiters: tuple[int, ...] = (_byte_of(table.delimiter),)
         else:
             delimiters = (*(byte for byte in DELIMITERS if chr(byte) != table.decimal), text.RUNS)
         self.lines = {delimiter: self._lines(delimiter) for delimiter in delimiters}
@@ -193,17 +199,40 @@ class _Sniffer:
         return Dialect(delimiter, self.quote, self.line_end, names, True, content, line.stop)
 
     def _split(self, delimiter: int, line: _Line) -> list[str]:
-        """Return the stripped fields of a line; what isn't UTF-8 is read as Latin-1."""
-        raw = self.raw[line.start : line.stop]
         shape = Dialect(delimiter, self.quote, self.line_end, [])
-        cut = cut_rows(raw, 0, True, False, shape, line.fields, self.limits.line_bytes, 1, 1)
-        if cut.n == 0:
-            return []
-        if cut.escaped:
-            raw = raw.copy()
-            text.unescape(raw, cut.starts, cut.stops, line.fields, self.quote)
-        fields = [raw[start:stop].tobytes().strip() for start, stop in zip(cut.starts.tolist(), cut.stops.tolist(), strict=True)]
-        return [_decoded(name) for name in fields]
+        return _names(self.raw[line.start : line.stop], shape, line.fields, self.limits)
+
+
+def restored(settled: dict[str, Any], mapping: TableMapping, limits: Limits) -> Dialect:
+    """Return the dialect that ``Dialect.settled`` described, with the delimiter and quote that the configuration sets today."""
+    table = mapping.table
+    delimiter = _byte_of(table.delimiter) if table.delimiter else int(settled["delimiter"])
+    dialect = Dialect(delimiter, ord(table.quote) if table.quote else -1, int(settled["line_end"]), [])
+    if settled["header"] is None:
+        dialect.columns = [str(index) for index in range(settled["width"])]
+    else:
+        dialect.header, dialect.line = True, settled["header"].encode("latin-1")
+        raw = np.frombuffer(dialect.line, np.uint8)
+        counted = cut_rows(raw, 0, True, False, dialect, text.COUNT, limits.line_bytes, 1, 1).odd
+        dialect.columns = _names(raw, dialect, int(counted[0, 3]), limits) if len(counted) else []
+    if not 0 < dialect.width <= limits.columns:
+        mapping.fail(f"{dialect.width} columns, the limit is {limits.columns} (limits.columns)")
+    return dialect
+
+
+def _names(raw: npt.NDArray[np.uint8], shape: Dialect, fields: int, limits: Limits) -> list[str]:
+    """Return the stripped fields of a line, none where it is unsound; what isn't UTF-8 is read as Latin-1."""
+    cut = cut_rows(raw, 0, True, False, shape, fields, limits.line_bytes, 1, 1)
+    if cut.n == 0:
+        return []
+    if cut.escaped:
+        raw = raw.copy()
+        text.unescape(raw, cut.starts, cut.stops, fields, shape.quote)
+    return [_decoded(raw[start:stop].tobytes().strip()) for start, stop in zip(cut.starts.tolist(), cut.stops.tolist(), strict=True)]
+
+
+def _byte_of(delimiter: str) -> int:
+    return text.RUNS if delimiter == " " else ord(delimiter)
 
 
 def _decoded(name: bytes) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ingest.config import Limits, TableSection
 from ingest.formats.columnar import ARROW_FILE, ARROW_STREAM, PARQUET, ColumnarDecoder
 from ingest.formats.delimited import DelimitedDecoder
+from ingest.formats.jsonrows import RowsDecoder
 from ingest.mapping import TableMapping
-from ingest.records import Decoded, Decoder
+from ingest.records import Decoded
 
 MAGICS = (PARQUET, ARROW_FILE, ARROW_STREAM)
 """First bytes of the containers; everything else is text."""
@@ -20,6 +22,8 @@ class TableDecoder:
     ``name`` is the mapping's name and the trace; ``source`` names the file in messages; ``tool`` overrides the mapping's (``--tool``)
     unless it is the captured one; ``captured`` is what the source's pattern took from the path; ``zone_of`` tells a tool's time zone where
     the mapping names none.
+    ``dialect``: what another decoder settled about a file (see the property); the payload is then nothing but rows of that file, lines of
+    text or lines of JSON.
     Raises MappingMissing, from ``feed`` or ``finish``, where a mapped column is missing or no tool can be told.
     """
 
@@ -32,13 +36,23 @@ class TableDecoder:
         captured: Mapping[str, str],
         zone_of: Callable[[str], str],
         limits: Limits,
+        dialect: dict[str, Any] | None = None,
     ) -> None:
         self._mapping = TableMapping(name, table, source, tool, captured, zone_of)
         self._limits = limits
         self._head = b""
-        self._decoder: Decoder | None = None
+        self._decoder: DelimitedDecoder | ColumnarDecoder | RowsDecoder | None = None
+        if dialect is not None:
+            rows_of = RowsDecoder if "schema" in dialect else DelimitedDecoder
+            self._decoder = rows_of(self._mapping, limits, dialect=dialect)
         self._fed = 0
         self._told = 0
+
+    @property
+    def dialect(self) -> dict[str, Any] | None:
+        """What was settled about the file, fit for JSON: the tool named at delivery, columns, and which are numeric; None before."""
+        settled = self._decoder.dialect if self._decoder else None
+        return None if settled is None else {"tool": self._mapping.tool, **settled}
 
     def feed(self, data: bytes) -> Iterator[Decoded]:
         """Take the next bytes of the payload; yield what became whole."""
