@@ -239,7 +239,7 @@ class KeyBook:
             self._differing.append((int(record[i]), int(stream[i]), int(segment.payload[first[i]])))
 
     def _settle_differing(self, segment: Segment, outcome: Outcome) -> None:
-        """A content that differs from the kept one is a conflict the first time it is seen, a duplicate after that."""
+        """Book contents that differ from the kept one: a conflict the first time one is seen, a duplicate after that."""
         differing, self._differing = self._differing, []
         places = [(stream, int(segment.time_us[record]), int(segment.seq[record])) for record, stream, _ in differing]
         self._load_conflicts({place for place in places if place not in self._conflicts})

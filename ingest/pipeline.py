@@ -1,4 +1,14 @@
-"""The story of a batch: deliveries are read, decoded, decided over, written and committed once; each gets its receipt."""
+"""The story of a batch, top-down.
+
+1. Deliveries are gathered into a group (:mod:`ingest.group`): up to 64 MiB or two seconds, one commit.
+2. Each is read, unpacked, hashed and decoded in chunks (:mod:`ingest.intake`, :mod:`ingest.formats`); a known key is replayed or refused.
+3. What was decoded waits in a segment (:mod:`ingest.segment`); when it is full it is decided over (:mod:`ingest.keys`,
+   :mod:`ingest.eventbook`, :mod:`ingest.windowbook`) and written as sorted rows (:mod:`ingest.batch`, :mod:`ingest.tracefile`).
+4. The batch is closed (:mod:`ingest.closing`): final windows, rows that moved (:mod:`ingest.reassign`), features, gaps, accounts.
+5. Under the writer lock it is committed once (:class:`storage.store.Store`); if another commit touched the same tools meanwhile, it is
+   decided anew first.
+6. The receipts go out.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +16,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 from ingest.config import Config
+from ingest.group import Group, deferred
+from ingest.intake import Settings
 from ingest.receipts import Summary
 from ingest.recent import Recent
 from ingest.sources import Delivery, Skipped

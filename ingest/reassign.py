@@ -45,7 +45,7 @@ class Reassignment:
                     self._committed(table, tool, Path(path))
 
     def _may_hold(self, table: str, tool: str, lo: int) -> bool:
-        """Tell whether committed rows of ``tool`` can lie at or after ``lo``: the index knows the last time and whether there are conflicts."""
+        """Tell whether committed rows of ``tool`` can lie at or after ``lo``; the index knows the last time, and if there are conflicts."""
         facts = self._batch.store.index.facts(tool)
         return facts.has_conflicts if table == "conflicts" else facts.last_trace_us is not None and facts.last_trace_us >= lo
 

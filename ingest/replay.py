@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ingest import pipeline
+from ingest import group, intake, pipeline
 from ingest.errors import MappingMissing
 from ingest.formats.registry import open_decoder
 from ingest.receipts import Summary
@@ -22,7 +22,7 @@ MOST_PARTS = 64
 """Payloads that one frame may be spread over and still be joined."""
 
 
-def replay(store: Store, ids: Sequence[str], settings: pipeline.Settings) -> Summary:
+def replay(store: Store, ids: Sequence[str], settings: intake.Settings) -> Summary:
     """Replay the open spans named by ``ids``, or all; what still can't be understood stays open and untouched."""
     store.ensure_index(settings.wait_s)
     spans = open_spans(store, ids)
@@ -38,7 +38,7 @@ def replay(store: Store, ids: Sequence[str], settings: pipeline.Settings) -> Sum
     return pipeline.ingest(store, deliveries, settings)
 
 
-def _sound_units(spans: Sequence[Span], store: Store, settings: pipeline.Settings) -> list[tuple[Span, ...]]:
+def _sound_units(spans: Sequence[Span], store: Store, settings: intake.Settings) -> list[tuple[Span, ...]]:
     """Return the spans, or chains of spans, that are now sound as a whole."""
     units: list[tuple[Span, ...]] = []
     left: list[Span] = []
@@ -58,7 +58,7 @@ def _sound_units(spans: Sequence[Span], store: Store, settings: pipeline.Setting
     return units
 
 
-def _complete(tail: Span, others: Sequence[Span], store: Store, settings: pipeline.Settings) -> tuple[Span, ...] | None:
+def _complete(tail: Span, others: Sequence[Span], store: Store, settings: intake.Settings) -> tuple[Span, ...] | None:
     """Find the head (and whole payloads between) that makes ``tail`` a sound frame."""
     heads = [span for span in others if span.start == 0 and span.payload_id != tail.payload_id]
     chains: list[tuple[Span, ...]] = [(tail,)]
@@ -73,7 +73,7 @@ def _complete(tail: Span, others: Sequence[Span], store: Store, settings: pipeli
     return None
 
 
-def _may_follow(chain: tuple[Span, ...], head: Span, settings: pipeline.Settings) -> bool:
+def _may_follow(chain: tuple[Span, ...], head: Span, settings: intake.Settings) -> bool:
     """Tell whether the frame that ``chain`` begins is long enough to take ``head`` too."""
     joined = b"".join(span.data for span in chain)[:4]
     if len(joined) < 4:
@@ -83,14 +83,14 @@ def _may_follow(chain: tuple[Span, ...], head: Span, settings: pipeline.Settings
     return size <= min(total, settings.config.limits.frame_bytes + 4)
 
 
-def _is_sound(chain: tuple[Span, ...], store: Store, settings: pipeline.Settings) -> bool:
+def _is_sound(chain: tuple[Span, ...], store: Store, settings: intake.Settings) -> bool:
     """Tell whether the joined bytes decode without a single rejection, into something."""
     delivery = delivery_of(chain)
     if not delivery.data:
         return False
     decoded: list[Any] = []
     try:
-        opened = open_decoder(delivery, settings.config, lambda tool: pipeline.stored_dictionary(store, tool))
+        opened = open_decoder(delivery, settings.config, lambda tool: group.stored_dictionary(store, tool))
         decoded += opened.decoder.feed(delivery.data)
         decoded += opened.decoder.finish()
     except MappingMissing:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ingest.records import Context, Decoded, Float64, Int32, Int64, Layout, Records, StreamKey
-
 from kernels.sequence import COUNTER
 
 

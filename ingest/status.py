@@ -9,6 +9,26 @@ from storage.store import Store
 JUMP_US = 86_400_000_000
 """A stream whose time jumps by more than a day is named."""
 
+TOOLS = """
+SELECT t.tool, t.rows, t.last_ts, coalesce(g.gaps, 0), coalesce(c.conflicts, 0), coalesce(q.quarantined, 0), coalesce(s.state, 'closed')
+FROM (SELECT tool, count(*) AS rows, max(ts) AS last_ts FROM traces GROUP BY tool) t
+LEFT JOIN (SELECT tool, count(*) AS gaps FROM gaps GROUP BY tool) g USING (tool)
+LEFT JOIN (
+  SELECT tool, count(DISTINCT (trace, stream, seq, ts, payload_id)) AS conflicts FROM conflicts GROUP BY tool) c USING (tool)
+LEFT JOIN (SELECT tool, count(*) AS quarantined FROM quarantine WHERE state = 'open' GROUP BY tool) q USING (tool)
+LEFT JOIN circuits s USING (tool)
+ORDER BY t.tool
+"""
+
+JUMPS = """
+SELECT tool, chamber, trace, stream, time_hi, following FROM (
+  SELECT *, lead(time_lo) OVER (PARTITION BY tool, chamber, trace, stream ORDER BY time_lo, seq_lo) AS following FROM (
+    SELECT tool, chamber, trace, stream, time_lo, seq_lo, time_hi, seq_hi, arg_max(op, revision) AS op
+    FROM lake.main.streams_log GROUP BY ALL)
+  WHERE op = 1)
+WHERE following - time_hi > ? ORDER BY ALL LIMIT 100
+"""
+
 
 def status(store: Store) -> dict[str, Any]:
     """Return the overview that ``loadlock status --json`` prints."""
@@ -17,14 +37,7 @@ def status(store: Store) -> dict[str, Any]:
         name: rows(f"SELECT count(*) FROM {name}")[0][0]
         for name in ("traces", "windows", "features", "events", "gaps", "conflicts", "texts")
     }
-    tools = rows(
-        "SELECT t.tool, t.rows, t.last_ts, coalesce(g.gaps, 0), coalesce(c.conflicts, 0), coalesce(q.quarantined, 0), coalesce(s.state, 'closed') FROM "
-        "(SELECT tool, count(*) AS rows, max(ts) AS last_ts FROM traces GROUP BY tool) t "
-        "LEFT JOIN (SELECT tool, count(*) AS gaps FROM gaps GROUP BY tool) g USING (tool) "
-        "LEFT JOIN (SELECT tool, count(DISTINCT (trace, stream, seq, ts, payload_id)) AS conflicts FROM conflicts GROUP BY tool) c USING (tool) "
-        "LEFT JOIN (SELECT tool, count(*) AS quarantined FROM quarantine WHERE state = 'open' GROUP BY tool) q USING (tool) "
-        "LEFT JOIN circuits s USING (tool) ORDER BY t.tool"
-    )
+    tools = rows(TOOLS)
     last = rows("SELECT seq, recorded_at, action, batch_id FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")[0]
     sizes = rows(
         "SELECT count(*), coalesce(sum(file_size_bytes), 0) FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL"
@@ -55,13 +68,7 @@ def status(store: Store) -> dict[str, Any]:
 
 
 def _jumps(store: Store) -> list[dict[str, Any]]:
-    found = store.rows(
-        "SELECT tool, chamber, trace, stream, time_hi, following FROM (SELECT *, lead(time_lo) OVER "
-        "(PARTITION BY tool, chamber, trace, stream ORDER BY time_lo, seq_lo) AS following FROM (SELECT tool, chamber, trace, stream, time_lo, "
-        "seq_lo, time_hi, seq_hi, arg_max(op, revision) AS op FROM lake.main.streams_log GROUP BY ALL) WHERE op = 1) "
-        "WHERE following - time_hi > ? ORDER BY ALL LIMIT 100",
-        [JUMP_US],
-    )
+    found = store.rows(JUMPS, [JUMP_US])
     return [dict(zip(("tool", "chamber", "trace", "stream", "after_us", "before_us"), row, strict=True)) for row in found]
 
 

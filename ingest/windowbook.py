@@ -84,7 +84,8 @@ class WindowBook:
             return []
         time = "" if after_us == NONE_YET else f" AND ts > make_timestamp({after_us})"
         rows = self._store.rows(
-            "SELECT epoch_us(ts), role, ceid, body_digest, chamber, lot, wafer, recipe, step FROM lake.main.events WHERE tool = ? AND ts IS NOT NULL "
+            "SELECT epoch_us(ts), role, ceid, body_digest, chamber, lot, wafer, recipe, step FROM lake.main.events "
+            "WHERE tool = ? AND ts IS NOT NULL "
             f"AND (role IS NOT NULL OR lot IS NOT NULL OR wafer IS NOT NULL OR recipe IS NOT NULL OR step IS NOT NULL){time}",
             [tool],
         )
@@ -95,7 +96,7 @@ class WindowBook:
         spans: list[Span] = []
         state.checkpoints.clear()
         days = [event.time_us // DAY_US for event in events]
-        cuts = [i + 1 for i in range(len(events) - 1) if days[i] != days[i + 1]][-8:] + [len(events)]
+        cuts = [*[i + 1 for i in range(len(events) - 1) if days[i] != days[i + 1]][-8:], len(events)]
         begin = 0
         for cut in cuts:
             spans += fold.feed(events[begin:cut])

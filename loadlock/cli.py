@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TypeAlias
 
 from loadlock import __version__
 
 EPILOG = """exit codes: 0 done  1 a bug  2 usage or configuration  3 done, and something was walled off or deferred
   4 idempotency key used before with other bytes  5 busy, try again  6 integrity failure  130 interrupted"""
+
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"loadlock {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, text: str, example: str, *, lake: bool = True, into: argparse._SubParsersAction | None = None) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    def command(name: str, text: str, example: str, *, lake: bool = True, into: Subparsers | None = None) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = (into or commands).add_parser(
             name, help=text, description=text, epilog=f"example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter
         )
@@ -40,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--tool", help="the tool that the data come from")
     ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
     ingest.add_argument("--key", help="idempotency key of a single payload")
-    ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads for reading and writing")
+    ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads for look-ups in the lake (default 1)")
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
 
     sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')
@@ -52,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     command("shell", "an interactive SQL prompt", "loadlock shell --lake fab.lake")
     command("status", "tools, rows, gaps, quarantine, sizes", "loadlock status --lake fab.lake")
 
-    quarantine = commands.add_parser("quarantine", help="what could not be understood").add_subparsers(dest="action", metavar="ACTION", required=True)
+    quarantine = commands.add_parser("quarantine", help="what could not be understood").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
     listing = command("list", "list quarantined spans", "loadlock quarantine list --lake fab.lake", into=quarantine)
     listing.add_argument("--all", action="store_true", help="replayed ones too")
     show = command("show", "show one span: reason and bytes", "loadlock quarantine show ID --lake fab.lake", into=quarantine)
@@ -60,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     again = command("replay", "decode spans again", "loadlock quarantine replay --config fab.toml --lake fab.lake", into=quarantine)
     again.add_argument("ids", nargs="*", metavar="ID")
     again.add_argument("--config", metavar="FILE")
-    export = command("export", "write a span's bytes to a file", "loadlock quarantine export ID --output span.bin --lake fab.lake", into=quarantine)
+    export = command(
+        "export", "write a span's bytes to a file", "loadlock quarantine export ID --output span.bin --lake fab.lake", into=quarantine
+    )
     export.add_argument("id", metavar="ID")
     export.add_argument("--output", required=True, metavar="FILE")
 

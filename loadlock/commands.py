@@ -73,13 +73,17 @@ def _ingest(options: argparse.Namespace) -> int:
             if not Path(source).exists():
                 raise UsageError(f"{source}: no such file or folder")
     with _open(options, read_only=False) as lake, progress(options) as report:
+        lake.threads(options.jobs)
         common: dict[str, Any] = {
-            "key": options.key, "tool": options.tool, "format": options.format, "config": options.config, "dry_run": options.dry_run, "progress": report
+            "key": options.key,
+            "tool": options.tool,
+            "format": options.format,
+            "config": options.config,
+            "dry_run": options.dry_run,
+            "progress": report,
         }
-        if stdin:
-            summary = lake.ingest_all("stdin", data=sys.stdin.buffer.read(), **common)
-        else:
-            summary = lake.ingest_all(options.sources, **common)
+        data = sys.stdin.buffer.read() if stdin else None
+        summary = lake.ingest_all("stdin" if stdin else options.sources, data=data, **common)
     for line in summary.skipped:
         print(f"loadlock: skipped {line}", file=sys.stderr)
     return _answer(options, summary)
@@ -253,7 +257,8 @@ def _config_check(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"schema": 1, "file": options.file, "digest": config.digest(), "ok": True})
     else:
-        print(f"{options.file}: good ({len(config.sources)} sources, {len(config.tools)} tools, {len(config.tables)} tables), digest {config.digest()[:16]}")
+        counts = f"{len(config.sources)} sources, {len(config.tools)} tools, {len(config.tables)} tables"
+        print(f"{options.file}: good ({counts}), digest {config.digest()[:16]}")
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata as metadata
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,9 @@ def _lake(path: Path, wait_s: float) -> list[dict[str, Any]]:
     named = {Path(row[0]).name for row in store.rows("SELECT path FROM __ducklake_metadata_lake.ducklake_data_file")}
     orphans = [item for item in (store.data / "main").rglob("*") if item.is_file() and item.name not in named]
     if orphans:
-        checks.append(_check("orphans", "warn", f"{len(orphans)} files that no snapshot names, left by interrupted runs; they harm nothing"))
+        checks.append(
+            _check("orphans", "warn", f"{len(orphans)} files that no snapshot names, left by interrupted runs; they harm nothing")
+        )
     script = attach_sql(store.path / "catalog.sqlite", store.data)
     if (store.path / "attach.sql").read_text(encoding="utf-8") != script:
         write_durably(store.path / "attach.sql", script.encode())
@@ -105,7 +107,7 @@ def _lake(path: Path, wait_s: float) -> list[dict[str, Any]]:
 
 def _next(bad: list[dict[str, Any]], checks: list[dict[str, Any]], lake: Path | None) -> str:
     if bad:
-        return bad[0]["found"]
+        return str(bad[0]["found"])
     if lake is None:
         return "loadlock ingest FOLDER --config FILE --lake LAKE"
     if any(check["name"] == "quarantine" and check["state"] == "warn" for check in checks):

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from ingest import config as configuration
-from ingest import pipeline, replay, sources, status
+from ingest import intake, pipeline, replay, sources, status
 from ingest.config import Config
 from ingest.receipts import Summary
 from ingest.timing import Stages
@@ -66,6 +66,10 @@ class Lake:
         """Close connection and files."""
         self.store.close()
 
+    def threads(self, count: int) -> None:
+        """Let queries over the lake, and the look-ups of an ingest, use ``count`` threads."""
+        self.store.connection.execute(f"SET threads = {max(1, int(count))}")
+
     # --- in
 
     def ingest(
@@ -78,15 +82,13 @@ class Lake:
         format: str | None = None,
         config: Config | Source | None = None,
         dry_run: bool = False,
-        progress: pipeline.Progress | None = None,
+        progress: intake.Progress | None = None,
     ) -> Summary:
         """Ingest files, folders or bytes; commit them, and return the account with a receipt for each payload.
 
         Raises :class:`storage.errors.KeyReused` when a single payload's key was used before with other bytes.
         """
-        summary = self.ingest_all(
-            source, data=data, key=key, tool=tool, format=format, config=config, dry_run=dry_run, progress=progress
-        )
+        summary = self.ingest_all(source, data=data, key=key, tool=tool, format=format, config=config, dry_run=dry_run, progress=progress)
         if len(summary.receipts) == 1 and summary.payloads["refused"]:
             raise KeyReused(f"{summary.receipts[0].source}: {summary.receipts[0].reason}")
         return summary
@@ -101,7 +103,7 @@ class Lake:
         format: str | None = None,
         config: Config | Source | None = None,
         dry_run: bool = False,
-        progress: pipeline.Progress | None = None,
+        progress: intake.Progress | None = None,
     ) -> Summary:
         """Do as :meth:`ingest` does, but report refusals in the summary only."""
         settings = self._settings(config, dry_run=dry_run, progress=progress)
@@ -121,11 +123,11 @@ class Lake:
         return replay.replay(self.store, list(ids), settings)
 
     def _settings(
-        self, config: Config | Source | None, *, dry_run: bool = False, progress: pipeline.Progress | None = None
-    ) -> pipeline.Settings:
+        self, config: Config | Source | None, *, dry_run: bool = False, progress: intake.Progress | None = None
+    ) -> intake.Settings:
         given = config if isinstance(config, Config) or config is None else configuration.load(Path(config))
         chosen = pipeline.settle_config(self.store, given, actor(), __version__, self.wait_s, dry_run=dry_run)
-        return pipeline.Settings(chosen, actor(), __version__, new_id, self.wait_s, dry_run, progress, Stages())
+        return intake.Settings(chosen, actor(), __version__, new_id, self.wait_s, dry_run, progress, Stages())
 
     # --- out
 

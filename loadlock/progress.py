@@ -36,7 +36,13 @@ def progress(options: argparse.Namespace) -> Iterator[Any]:
     total = max(1, _total([source for source in options.sources if source != "-"]))
     begin = time.monotonic()
     done: dict[int, tuple[int, int, int, int]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("ingest", total=total, figures="")
 

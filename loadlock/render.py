@@ -21,7 +21,10 @@ def receipt(summary: Summary, options: argparse.Namespace) -> None:
     """Print a summary as a receipt: what came in, what was kept, what was not and why, what to do next."""
     counts, records, size = summary.payloads, summary.records, summary.bytes
     seen = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "seen")
-    print(f"{counts['seen']} payloads: {seen or 'nothing to do'}" + (" (dry run: nothing was written)" if getattr(options, "dry_run", False) else ""))
+    print(
+        f"{counts['seen']} payloads: {seen or 'nothing to do'}"
+        + (" (dry run: nothing was written)" if getattr(options, "dry_run", False) else "")
+    )
     if counts["committed"]:
         _line("in", f"{size['in']:,} bytes, {records['decoded']:,} records")
         _line("kept", f"{records['accepted']:,} records = {summary.samples:,} samples, {summary.events:,} events")

@@ -22,7 +22,7 @@ DICTIONARY = "dictionary"
 ENCODINGS: dict[str, dict[str, str]] = {
     table: {"seq": DELTA, "ts": DELTA, "window_id": DELTA, "byte_start": DELTA, "value": SPLIT}
     for table in ("traces", "conflicts", "texts")
-} | {"features_log": {name: SPLIT for name in ("mean", "std", "slope", "area")}}
+} | {"features_log": dict.fromkeys(("mean", "std", "slope", "area"), SPLIT)}
 """table -> column -> encoding; other columns are dictionary encoded."""
 
 UNPRUNED = frozenset(

@@ -31,10 +31,12 @@ CREATE TABLE IF NOT EXISTS window (
 CREATE INDEX IF NOT EXISTS window_time ON window (tool, chamber, source, started_us);
 CREATE INDEX IF NOT EXISTS window_context ON window (tool, chamber, wafer, lot, recipe, step);
 CREATE TABLE IF NOT EXISTS tool (
-  tool TEXT PRIMARY KEY, revision INTEGER, last_event_us INTEGER, last_trace_us INTEGER, has_texts INTEGER, has_conflicts INTEGER) WITHOUT ROWID;
+  tool TEXT PRIMARY KEY, revision INTEGER, last_event_us INTEGER, last_trace_us INTEGER,
+  has_texts INTEGER, has_conflicts INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dictionary (tool TEXT PRIMARY KEY, body TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sensor (
-  tool TEXT, trace TEXT, position INTEGER, sensor TEXT, unit TEXT, svid TEXT, source TEXT, PRIMARY KEY (tool, trace, position)) WITHOUT ROWID;
+  tool TEXT, trace TEXT, position INTEGER, sensor TEXT, unit TEXT, svid TEXT, source TEXT,
+  PRIMARY KEY (tool, trace, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chamber (tool TEXT, chamber TEXT, PRIMARY KEY (tool, chamber)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoint (tool TEXT, day INTEGER, time_us INTEGER, state TEXT, PRIMARY KEY (tool, day)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
@@ -232,7 +234,8 @@ class Index:
             [tool, chamber, from_us],
         ).fetchone()[0]
         found = self._db.execute(
-            f"SELECT {_WINDOW} FROM window WHERE tool = ? AND chamber = ? AND source = 'event' AND started_us >= ? ORDER BY started_us, ordinal",
+            f"SELECT {_WINDOW} FROM window WHERE tool = ? AND chamber = ? AND source = 'event' AND started_us >= ? "
+            "ORDER BY started_us, ordinal",
             [tool, chamber, from_us if before is None else before],
         )
         return [window_of(row) for row in found]

@@ -99,7 +99,8 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
 
 def _facts(connection: duckdb.DuckDBPyConnection, tool: str) -> Facts:
     query = (
-        "SELECT (SELECT epoch_us(max(ts)) FROM lake.main.events WHERE tool = $1), (SELECT epoch_us(max(ts)) FROM lake.main.traces WHERE tool = $1), "
+        "SELECT (SELECT epoch_us(max(ts)) FROM lake.main.events WHERE tool = $1), "
+        "(SELECT epoch_us(max(ts)) FROM lake.main.traces WHERE tool = $1), "
         "(SELECT count(*) > 0 FROM lake.main.texts WHERE tool = $1), (SELECT count(*) > 0 FROM lake.main.conflicts WHERE tool = $1)"
     )
     return Facts(*rows(connection, query, [tool])[0])

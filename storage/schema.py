@@ -76,7 +76,7 @@ _DEFINITIONS = {
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
-    table: {name: kind for name, kind in (column.strip().split(" ") for column in text.split(","))} for table, text in _DEFINITIONS.items()
+    table: {column.split()[0]: column.split()[1] for column in text.split(",")} for table, text in _DEFINITIONS.items()
 }
 """table -> column -> SQL type."""
 

@@ -79,7 +79,8 @@ def _files_of(listed: list[Entry]) -> tuple[dict[str, dict[str, Any]], set[str]]
 
 def _accounts(store: Store, listed: list[Entry], report: Report) -> None:
     rows = store.rows(
-        "SELECT payload_id, bytes_in, bytes_accepted + bytes_duplicate + bytes_conflict + bytes_quarantined + bytes_other, records_decoded, "
+        "SELECT payload_id, bytes_in, bytes_accepted + bytes_duplicate + bytes_conflict + bytes_quarantined + bytes_other, "
+        "records_decoded, "
         "records_accepted + records_duplicate + records_conflict FROM lake.main.payloads"
     )
     report.payloads = len(rows)

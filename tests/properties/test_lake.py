@@ -1,7 +1,10 @@
 """The whole lake: any cut, order, repetition and damage of a tool's deliveries gives the same content, and the account balances."""
 
+import functools
 import random
+import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +41,7 @@ window = "end"
 model = "etcher"
 """
 )
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def stime(second):
@@ -76,9 +79,25 @@ def balanced(summary):
     assert records["decoded"] == sum(records[name] for name in ("accepted", "duplicate", "conflict"))
 
 
+@functools.cache
+def template():
+    """An empty lake to copy: making one takes longer than filling it."""
+    folder = tempfile.TemporaryDirectory()
+    loadlock.open(Path(folder.name) / "t.lake").close()
+    return folder
+
+
+@contextmanager
+def fresh_lake():
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(Path(template().name) / "t.lake", Path(folder) / "t.lake")
+        with loadlock.open(Path(folder) / "t.lake") as lake:
+            yield lake
+
+
 def with_lake(payloads):
     """Return (digest, content of the views that digests leave out, verify's faults) of a fresh lake."""
-    with tempfile.TemporaryDirectory() as folder, loadlock.open(Path(folder) / "t.lake") as lake:
+    with fresh_lake() as lake:
         ingest(lake, payloads)
         joined = lake.sql(
             "select tool, chamber, trace, seq, ts, position, lot, wafer, step, occurrence from samples order by all"
@@ -108,7 +127,7 @@ def test_a_frame_cut_by_two_payloads_is_joined_by_replay(frames, data):
     stream = b"".join(frames)
     cut = data.draw(st.integers(1, len(stream) - 1))
     whole, _, _ = with_lake([stream])
-    with tempfile.TemporaryDirectory() as folder, loadlock.open(Path(folder) / "t.lake") as lake:
+    with fresh_lake() as lake:
         ingest(lake, [stream[:cut], stream[cut:]])
         open_spans = lake.sql("select count(*) from quarantine where state = 'open'").fetchall()[0][0]
         balanced(lake.replay(config=CONFIG))
@@ -129,6 +148,6 @@ def test_a_damaged_byte_never_raises_and_the_account_balances(frames, seed, kind
         stream.insert(at, chance.randrange(256))
     else:
         del stream[at]
-    with tempfile.TemporaryDirectory() as folder, loadlock.open(Path(folder) / "t.lake") as lake:
+    with fresh_lake() as lake:
         ingest(lake, [bytes(stream)])
         assert lake.verify().faults == []

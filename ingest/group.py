@@ -1,0 +1,287 @@
+"""A group: deliveries that are decoded into one batch and share one commit; each ends with a receipt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from ingest import intake
+from ingest.account import Payload
+from ingest.batch import Batch
+from ingest.closing import Closing
+from ingest.errors import MappingMissing
+from ingest.intake import Settings
+from ingest.receipts import Receipt, Summary
+from ingest.recent import Recent
+from ingest.sources import Delivery
+from storage.index import IndexDelta, KnownPayload
+from storage.schema import ACCOUNT
+from storage.store import Change, Store
+
+
+@dataclass(slots=True)
+class _Member:
+    """A delivery of the group at hand, and what it came to."""
+
+    delivery: Delivery
+    payload: Payload | None = None
+    receipt: Receipt | None = None
+    replays: KnownPayload | None = None
+    twin: Payload | None = None
+
+
+class _ReplayFoundLate(Exception):
+    """A large payload turned out, when all of it was read, to be known: what it left is discarded."""
+
+    def __init__(self, key: str, sha256: str) -> None:
+        self.key = key
+        self.sha256 = sha256
+
+
+class Group:
+    """Deliveries that share one commit."""
+
+    def __init__(self, store: Store, settings: Settings, recent: Recent) -> None:
+        self._store = store
+        self.recent = recent
+        self._settings = settings
+        self.members: list[_Member] = []
+        self._batch = self._new_batch()
+        self._keys: dict[str, Payload] = {}
+        self._closing: Closing | None = None
+        self.entry_seq: int | None = None
+
+    def _new_batch(self) -> Batch:
+        settings = self._settings
+        return Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent)
+
+    def fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
+        """Decode deliveries until the group is full; return False when there are no more. Nothing is left behind on an error."""
+        with self._swept(), self._store.reading():
+            more = self._fill(items, pushed)
+            self.close()
+        return more
+
+    @contextmanager
+    def _swept(self) -> Iterator[None]:
+        """Remove what was staged if the work is broken off, by an error or by the user."""
+        try:
+            yield
+        except BaseException:
+            self._batch.stager.discard()
+            raise
+
+    def _fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
+        limits = self._settings.config.lake
+        begin, size = time.monotonic(), 0
+        for delivery in items:
+            if self.members and size + delivery.size > limits.batch_bytes:
+                pushed.append(delivery)
+                return True
+            member = _Member(delivery)
+            self.members.append(member)
+            self._admit(member)
+            size += delivery.size
+            if size >= limits.batch_bytes or time.monotonic() - begin >= limits.batch_seconds:
+                return True
+        return False
+
+    # --- one delivery
+
+    def _admit(self, member: _Member) -> None:
+        """Decode a delivery into the batch, or settle it: replayed, refused or deferred."""
+        try:
+            self._decode(member)
+        except MappingMissing as error:
+            if member.payload is not None:
+                self._batch.drop_payload(member.payload)
+            member.payload = None
+            member.receipt = deferred(member.delivery, f"mapping: {error}")
+        except _ReplayFoundLate as late:
+            self._batch.stager.discard()
+            self._batch = self._new_batch()
+            member.payload = None
+            self._known(member, late.key, late.sha256)
+
+    def _decode(self, member: _Member) -> None:
+        delivery, stages = member.delivery, self._settings.stages
+        small = delivery.size <= self._settings.config.lake.batch_bytes
+        key, sha256 = delivery.key, ""
+        if small and delivery.data is None:
+            with stages("read"), delivery.open() as file:
+                delivery.data = file.read()
+            delivery.size = len(delivery.data)
+        # A large payload is read once, and hashed meanwhile, unless its key or its size says that it may be a replay.
+        if small or (key and self._store.index.payload(key)) or self._store.index.size_known(delivery.size):
+            with stages("hash"):
+                sha256 = intake.digest_of(delivery)
+            key = key or intake.default_key(delivery, sha256)
+            if self._known(member, key, sha256):
+                return
+        payload = Payload(
+            len(self._batch.payloads),
+            self._settings.new_id(),
+            key or "",
+            sha256,
+            delivery.size,
+            delivery.source,
+            delivery.format,
+            delivery.mapping,
+            delivery.tool,
+            delivery.captured,
+        )
+        self._batch.open_payload(payload)
+        member.payload = payload
+        intake.read(delivery, payload, self._batch, self._settings, self._dictionary)
+        if not sha256 and self._store.index.payload(payload.key):
+            raise _ReplayFoundLate(payload.key, payload.sha256)
+        self._keys[payload.key] = payload
+        self._batch.replays += delivery.replays
+
+    def _known(self, member: _Member, key: str, sha256: str) -> bool:
+        """Settle a delivery whose key was used before: the same bytes are replayed, others refused."""
+        known, twin = self._store.index.payload(key), self._keys.get(key)
+        if known is None and twin is None:
+            return False
+        same = sha256 == (known.sha256 if known else twin.sha256 if twin else "")
+        member.replays, member.twin = known, twin
+        member.receipt = Receipt(
+            payload_id=known.payload_id if known else twin.payload_id if twin else None,
+            key=key,
+            sha256=sha256,
+            source=member.delivery.source,
+            state="replayed" if same else "refused",
+            ledger_seq=known.ledger_seq if known else None,
+            reason=None if same else "this idempotency key was used before with other bytes; deliver them under a key of their own",
+        )
+        return True
+
+    def _dictionary(self, tool: str) -> str | None:
+        if tool in self._batch.dictionaries:
+            return self._batch.dictionaries[tool]
+        return stored_dictionary(self._store, tool)
+
+    # --- the commit
+
+    def settle(self) -> None:
+        """Commit what the group holds; if another commit touched the same tools meanwhile, decide anew under the lock."""
+        if self._closing is None:
+            self._batch.stager.discard()
+            self._record_refusals()
+            return
+        if self._settings.dry_run:
+            self._batch.stager.discard()
+            return
+        with ExitStack() as stack:
+            with self._swept():
+                stack.enter_context(self._store.locked(self._settings.wait_s))
+                if self._moved(self._closing):
+                    with self._store.reading():
+                        self._again()
+                        self.close()
+            closing = self._closing
+            if closing is None:
+                return
+            with self._settings.stages("commit"):
+                entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
+            self.entry_seq = entry.seq
+            self.recent = self._batch.recent
+            self.recent.revisions |= dict.fromkeys(closing.tools(), entry.seq)
+
+    def defer(self, reason: str) -> None:
+        """Give up the group's payloads for now: nothing of them was committed, the same command takes them again."""
+        self._closing = None
+        for member in self.members:
+            member.payload = None
+            if member.receipt is None or member.twin is not None:
+                member.receipt, member.twin = deferred(member.delivery, reason), None
+
+    def close(self) -> None:
+        """Finish the batch as far as it goes without the lock."""
+        settings = self._settings
+        self._closing = None
+        if any(member.payload for member in self.members):
+            self._closing = Closing(self._batch, actor=settings.actor, software=settings.software, config_digest=settings.config.digest())
+
+    def _moved(self, closing: Closing) -> bool:
+        index, base = self._store.index, self._batch.base
+        if index.head()[2] != base[2]:
+            return True
+        return any(index.tool_revision(tool) > base[0] for tool in closing.tools()) or any(
+            index.payload(payload.key) is not None for payload in self._batch.payloads
+        )
+
+    def _again(self) -> None:
+        """Decode the whole group once more, on the state that the lock now holds still."""
+        self._batch.stager.discard()
+        self.recent = Recent()
+        self._batch = self._new_batch()
+        self._keys.clear()
+        for member in self.members:
+            member.payload = member.receipt = member.replays = member.twin = None
+            self._admit(member)
+
+    def _record_refusals(self) -> None:
+        refused = [m.receipt for m in self.members if m.receipt and m.receipt.state == "refused"]
+        if not refused or self._settings.dry_run:
+            return
+        body = {"software": self._settings.software, "refused": [{"key": r.key, "sha256": r.sha256, "source": r.source} for r in refused]}
+        with self._store.locked(self._settings.wait_s):
+            self._store.commit(lambda _seq: Change("refuse", self._settings.actor, "", body, IndexDelta(0, "")))
+
+    # --- the answer
+
+    def report(self, summary: Summary) -> None:
+        """Enter the group's receipts and figures in ``summary``."""
+        committed = [member.payload for member in self.members if member.payload]
+        if committed and self._closing is not None:
+            if self.entry_seq is not None:
+                summary.batches.append(self._batch.batch_id)
+            summary.windows += self._closing.windows
+            summary.features += self._closing.features
+            summary.gaps += self._closing.gaps
+        for payload in committed:
+            summary.add(payload.account)
+        for member in self.members:
+            summary.book(self._receipt(member))
+
+    def _receipt(self, member: _Member) -> Receipt:
+        payload = member.payload
+        if payload is not None:
+            return Receipt(
+                payload_id=payload.payload_id,
+                key=payload.key,
+                sha256=payload.sha256,
+                source=payload.source,
+                state="committed",
+                ledger_seq=self.entry_seq,
+                account=payload.account.figures(),
+            )
+        receipt = member.receipt
+        assert receipt is not None
+        if receipt.state == "replayed":
+            if member.twin is not None:
+                receipt.ledger_seq, receipt.account = self.entry_seq, member.twin.account.figures()
+            else:
+                receipt.account = first_account(self._store, receipt.payload_id)
+        return receipt
+
+
+def stored_dictionary(store: Store, tool: str) -> str | None:
+    """Return the newest dictionary of ``tool`` as JSON."""
+    return store.index.dictionary(tool)
+
+
+def first_account(store: Store, payload_id: str | None) -> dict[str, int] | None:
+    """Return the figures with which a payload was committed."""
+    rows = store.rows(f"SELECT {', '.join(ACCOUNT)} FROM lake.main.payloads WHERE payload_id = ?", [payload_id])
+    return dict(zip(ACCOUNT, rows[0], strict=True)) if rows else None
+
+
+def deferred(delivery: Delivery, reason: str) -> Receipt:
+    """Return the receipt of a delivery that stays where it is: its key is free, nothing of it was committed."""
+    return Receipt(
+        payload_id=None, key=delivery.key or "", sha256="", source=delivery.source, state="deferred", ledger_seq=None, reason=reason
+    )
