@@ -126,7 +126,7 @@ def ingest_and_die(lake: str, config: str, place: str, nth: int, sources: list[s
 def main() -> int:
     """Serve one request after the other until standard input ends."""
     import ingest.formats.hsms
-    import ingest.formats.table
+    import ingest.formats.table  # noqa: F401
     import loadlock.lake  # noqa: F401
 
     for line in sys.stdin:

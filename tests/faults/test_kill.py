@@ -86,7 +86,13 @@ def kill_at(site: Any) -> Iterator[Callable[[Path, str, int], int]]:
         orders, answers = nursery.stdin, nursery.stdout
 
         def kill(lake: Path, place: str, nth: int) -> int:
-            order = {"lake": str(lake), "config": str(site.config), "place": place, "nth": nth, "sources": [str(path) for path in site.sources]}
+            order = {
+                "lake": str(lake),
+                "config": str(site.config),
+                "place": place,
+                "nth": nth,
+                "sources": [str(path) for path in site.sources],
+            }
             orders.write(json.dumps(order) + "\n")
             orders.flush()
             status = int(answers.readline())
@@ -173,7 +179,7 @@ CREATION = [
 ]
 
 
-@pytest.mark.parametrize(("place", "nth"), CREATION, ids=lambda value: str(value))
+@pytest.mark.parametrize(("place", "nth"), CREATION, ids=str)
 def test_killed_while_the_lake_is_made(
     place: str, nth: int, site: Any, kill_at: RUN, undisturbed: dict[str, Any], tmp_path: Path, assert_conserved: RUN
 ) -> None:

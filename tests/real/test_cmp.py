@@ -135,7 +135,7 @@ def test_wafers_that_span_files_have_the_features_of_all_their_samples(ingested:
     rows = ingested.sql(
         "select chamber, wafer, step, sensor, n, missing, first, last, min, max, mean, std, median, p05, p95, slope, area from features"
     ).pl()
-    found = {key: part for key, part in rows.partition_by("chamber", "wafer", "step", as_dict=True).items()}
+    found = rows.partition_by("chamber", "wafer", "step", as_dict=True)
     assert set(found) == set(wanted.windows)
     names_of: dict[str, set[str]] = defaultdict(set)
     for (_, wafer, _), names in wanted.files_of.items():
@@ -211,7 +211,7 @@ def test_windows_whose_rows_are_dealt_over_many_payloads(files: list[Path], conf
         (folder / f"CMP-training-0{i}.csv").write_text(header + "".join(rows[i::5]), encoding="utf-8")
     with loadlock.open(tmp_path / "dealt.lake") as lake:
         records: Counter[str] = Counter()
-        for path in reversed(sorted(folder.iterdir())):
+        for path in sorted(folder.iterdir(), reverse=True):
             records.update(assert_conserved(lake.ingest(path, config=config))["records"])
         assert lake.verify().faults == []
         assert dict(records) == whole["records"]
