@@ -50,7 +50,7 @@ def _select(a, lo, hi, k):
 def _quantile(a, lo, hi, n, q):
     """Return the linear quantile ``q`` of n samples whose order statistics around it lie in ``a[lo:hi+1]``."""
     place = (n - 1) * q
-    k = int(math.floor(place))
+    k = int(place)
     weight = place - k
     _select(a, lo, hi, k)
     below = a[k]
@@ -70,7 +70,8 @@ def reduce_windows(matrix, time_us, start, stop, started_us):
     """Return (g, k, 13) float64 in the order of :data:`COLUMNS` for ``k`` sensors and ``g`` windows.
 
     ``matrix``: float64 (k, n), samples in order of (time, seq); ``time_us``: int64 (n,); ``start``, ``stop``, ``started_us``: int64 (g,),
-    window w holds samples ``[start[w], stop[w])`` and began at ``started_us[w]``. std has n - 1 in the denominator; quantiles interpolate linearly;
+    window w holds samples ``[start[w], stop[w])`` and began at ``started_us[w]``.
+    std has n - 1 in the denominator; quantiles interpolate linearly;
     slope in units per second by least squares; area in units times seconds by trapezoids.
     """
     k, g = matrix.shape[0], len(started_us)
@@ -127,7 +128,7 @@ def reduce_windows(matrix, time_us, start, stop, started_us):
             if low == high:
                 cell[8], cell[9], cell[10] = low, low, low
             else:
-                middle = int(math.floor((n - 1) * 0.5))
+                middle = (n - 1) // 2
                 cell[8] = _quantile(x, 0, n - 1, n, 0.5)
                 cell[9] = _quantile(x, 0, min(n - 1, middle + 1), n, 0.05)
                 cell[10] = _quantile(x, middle, n - 1, n, 0.95)

@@ -48,9 +48,7 @@ def merge_runs(time, seq, time_lo, seq_lo, time_hi, seq_hi, step):
         else:
             a, b, c, d = time_lo[j], seq_lo[j], time_hi[j], seq_hi[j]
             j += 1
-        if m > 0 and (
-            (step == COUNTER and b == out[m - 1, 3] + 1) or step == ANY or (step > 0 and a - out[m - 1, 2] <= step)
-        ):
+        if m > 0 and ((step == COUNTER and b == out[m - 1, 3] + 1) or step == ANY or (step > 0 and a - out[m - 1, 2] <= step)):
             out[m - 1, 2] = c
             out[m - 1, 3] = d
         else:

@@ -17,7 +17,11 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 def reduce_one(values: Sequence[float], time_us: Sequence[int], started_us: int) -> dict[str, float | None]:
     """Return every statistic of one sensor in one window; None stands for NULL, NaN in ``values`` for a missing sample."""
-    pairs = [(Fraction(value), Fraction(time - started_us, 1_000_000)) for value, time in zip(values, time_us, strict=True) if not math.isnan(value)]
+    pairs = [
+        (Fraction(value), Fraction(time - started_us, 1_000_000))
+        for value, time in zip(values, time_us, strict=True)
+        if not math.isnan(value)
+    ]
     n = len(pairs)
     result: dict[str, float | None] = {"n": n, "missing": len(values) - n}
     if n == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 COUNTER = -1
 ANY = 0
@@ -20,9 +21,7 @@ def runs_of(keys: Sequence[Key], step: int) -> list[Run]:
     runs: list[Run] = []
     for time, seq in sorted(keys):
         last = runs[-1] if runs else None
-        follows = last is not None and (
-            (step == COUNTER and seq == last[3] + 1) or step == ANY or (step > 0 and time - last[2] <= step)
-        )
+        follows = last is not None and ((step == COUNTER and seq == last[3] + 1) or step == ANY or (step > 0 and time - last[2] <= step))
         if last is not None and follows:
             runs[-1] = (*last[:2], time, seq)
         else:
@@ -34,7 +33,7 @@ def gaps_of(keys: Sequence[Key]) -> set[tuple[int, int, int, int, int]]:
     """Return (first missing, last missing, number, time before, time after) of a counter, by epochs, from the contract's words."""
     ordered = sorted(keys)
     gaps = set()
-    for (time_a, seq_a), (time_b, seq_b) in zip(ordered, ordered[1:], strict=False):
+    for (time_a, seq_a), (time_b, seq_b) in pairwise(ordered):
         opens_epoch = seq_b <= seq_a
         if not opens_epoch and seq_b > seq_a + 1:
             gaps.add((seq_a + 1, seq_b - 1, seq_b - seq_a - 1, time_a, time_b))

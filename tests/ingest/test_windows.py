@@ -55,7 +55,11 @@ def test_an_event_without_a_chamber_speaks_for_all():
 
 def test_a_context_stays_in_force_until_it_is_stated_anew_or_emptied():
     windows = fold(
-        event(0, None, "A", lot="L1"), event(1, "start", "A", step="1"), event(2, "end", "A"), event(3, None, "A", lot=""), event(4, "start", "A")
+        event(0, None, "A", lot="L1"),
+        event(1, "start", "A", step="1"),
+        event(2, "end", "A"),
+        event(3, None, "A", lot=""),
+        event(4, "start", "A"),
     )
     assert [w.context[0] for w in windows] == ["L1", None]
 

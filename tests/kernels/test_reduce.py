@@ -13,7 +13,9 @@ from kernels.reduce import COLUMNS, reduce_windows
 from kernels.reference import gather as slow_gather
 from kernels.reference.reduce import reduce_one
 
-VALUES = st.lists(st.one_of(st.floats(-1e6, 1e6, width=32), st.just(math.nan), st.just(NULL), st.integers(-3, 3).map(float)), min_size=1, max_size=40)
+VALUES = st.lists(
+    st.one_of(st.floats(-1e6, 1e6, width=32), st.just(math.nan), st.just(NULL), st.integers(-3, 3).map(float)), min_size=1, max_size=40
+)
 
 
 def reduce(values, time_us, started_us):

@@ -64,7 +64,21 @@ def segment(records, timed):
     frames = np.arange(n, dtype=np.int64)
     values = np.asarray([float(r[2]) for r in records])
     return Segment(
-        zeros, zeros, zeros - 1, seq, time, time, zeros, frames, frames, np.ones(n, np.int64), values, frames * 10, frames * 10 + 10, zeros, {}
+        zeros,
+        zeros,
+        zeros - 1,
+        seq,
+        time,
+        time,
+        zeros,
+        frames,
+        frames,
+        np.ones(n, np.int64),
+        values,
+        frames * 10,
+        frames * 10 + 10,
+        zeros,
+        {},
     )
 
 

@@ -61,7 +61,13 @@ SECOND = st.integers(0, 50)
 FRAME = st.one_of(
     st.builds(sample, st.sampled_from([7, 8]), st.integers(1, 12), SECOND, st.sampled_from([1.0, 2.5])),
     st.builds(lambda s, lot: event(1, s, lot), SECOND, st.sampled_from(["L1", "L2"])),
-    st.builds(lambda s, c, w, p: event(2, s, c, w, p), SECOND, st.sampled_from(["A", "B", ""]), st.sampled_from(["W1", "W2"]), st.sampled_from(["1", "2"])),
+    st.builds(
+        lambda s, c, w, p: event(2, s, c, w, p),
+        SECOND,
+        st.sampled_from(["A", "B", ""]),
+        st.sampled_from(["W1", "W2"]),
+        st.sampled_from(["1", "2"]),
+    ),
     st.builds(lambda s, p: event(3, s, p), SECOND, st.sampled_from(["1", "2"])),
 )
 

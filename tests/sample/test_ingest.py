@@ -74,7 +74,8 @@ def test_quarantine_holds_the_damaged_spans_and_their_bytes(ingested):
     lake, _ = ingested
     for item in MANIFEST["quarantine"]:
         rows = lake.sql(
-            "select q.reason, q.bytes from quarantine q join payloads p using (payload_id) where p.source like ? and start = ? and stop = ?",
+            "select q.reason, q.bytes from quarantine q join payloads p using (payload_id) "
+            "where p.source like ? and start = ? and stop = ?",
             [f"%{item['file']}", item["start"], item["stop"]],
         ).fetchall()
         assert len(rows) == 1, item
