@@ -7,10 +7,13 @@ checks. ``boundscheck`` follows ``NUMBA_BOUNDSCHECK``, and ``NUMBA_DISABLE_JIT=1
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +38,52 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
 
 import numba  # noqa: E402  (the cache folder must be named before numba reads its configuration)
 
+_turn = threading.RLock()
+_depth = 0
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Let one process at a time compile: the others wait and then find the machine code in the cache."""
+    global _depth  # noqa: PLW0603  (kernels compile their helpers: only the outermost takes the lock)
+    with _turn:
+        _depth += 1
+        fd = -1
+        try:
+            if _depth == 1:
+                folder = Path(os.environ["NUMBA_CACHE_DIR"])
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                except OSError:
+                    fd = -1  # a folder that can't be written holds no cache either: each process compiles for itself
+            yield
+        finally:
+            _depth -= 1
+            if fd >= 0:
+                os.close(fd)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile ``function`` at its first call, in nopython mode, without the GIL, cached on disk under a lock."""
+    dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
+    compile_one = getattr(dispatcher, "compile", None)
+    if compile_one is not None:  # with NUMBA_DISABLE_JIT the function stays as it is
+
+        def guarded(signature: Any) -> Any:
+            with _compiling():
+                return compile_one(signature)
+
+        dispatcher.compile = guarded
+    return dispatcher
+
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile ``function`` in nopython mode, without the GIL, cached on disk."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    """Compile a kernel."""
+    return compiled(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a small helper that kernels call; LLVM inlines it."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy", inline="never")(function)
+    return compiled(function)

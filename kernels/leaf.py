@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kernels.jit import numba  # type: ignore[attr-defined]  # kernels.jit names the cache folder before numba reads it
+from kernels.jit import compiled
 
 
 def leaf(function: Callable[..., Any]) -> Any:
     """Compile as ``kernels.jit.kernel`` does, for a function that creates no array."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function)
+    return compiled(function, _nrt=False)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile as ``leaf`` does and let LLVM put the body in place of each call: passing a dozen arrays costs more than a short body."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)
+    return compiled(function, _nrt=False, forceinline=True)
