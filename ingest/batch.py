@@ -16,7 +16,7 @@ from ingest.eventbook import EventBook
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.recent import Recent
 from ingest.records import Decoded, Int64, Layout, Rejected
-from ingest.segment import Pending, Registry, Segment
+from ingest.segment import Arena, Pending, Registry, Segment
 from ingest.timing import Stages
 from ingest.tracefile import Reduced, TraceFile, groups_of
 from ingest.windowbook import WindowBook
@@ -58,7 +58,9 @@ class Quarantined:
 class Batch:
     """The payloads of one commit while they are decoded."""
 
-    def __init__(self, store: Store, config: Config, batch_id: str, new_id: Callable[[], str], stages: Stages, recent: Recent) -> None:
+    def __init__(
+        self, store: Store, config: Config, batch_id: str, new_id: Callable[[], str], stages: Stages, recent: Recent, arena: Arena
+    ) -> None:
         self.store = store
         self.config = config
         self.batch_id = batch_id
@@ -83,7 +85,8 @@ class Batch:
         self.tables: dict[str, list[pa.Table]] = {"texts": [], "conflicts": []}
         self.quarantine: list[Quarantined] = []
         self._quarantine_bytes = 0
-        self._pending = Pending(self.registry)
+        arena.take()
+        self._pending = Pending(self.registry, arena)
 
     def open_payload(self, payload: Payload) -> None:
         """Begin with ``payload``, which carries the next number."""
@@ -257,7 +260,7 @@ class Batch:
         groups = groups_of(segment, self.registry, record, window)
         self.layouts |= dict.fromkeys((tool, group.trace, group.layout) for group in groups)
         payload_ids = [payload.payload_id for payload in self.payloads]
-        traces = TraceFile(tool, segment, self.registry, groups, payload_ids)
+        traces = TraceFile(tool, segment, self.registry, groups, payload_ids, self._pending.arena)
         with self.stages("write"):
             pieces = traces.pieces(self.config.lake.row_group_rows, by_id, self.stages)
             staged = self.stager.write_pieces("traces", pieces, traces.schema(), traces.encoding())

@@ -62,7 +62,9 @@ def _from_memory(batch: Batch, window: Window) -> list[Reduced] | None:
         if any(tail.layout != layout for tail, _ in members):
             return None
         order = by_name(layout)
-        matrix = np.concatenate([transpose(tail.values, at * tail.width, order) for tail, at in members], axis=1)
+        matrix = np.concatenate(
+            [transpose(tail.values, at * tail.width, order, np.empty((tail.width, len(at)))) for tail, at in members], axis=1
+        )
         time_us, seq = (np.concatenate([column[at] for column, at in columns]) for columns in _columns(members))
         names = [tail.streams[i] for tail, at in members for i in tail.stream[at].tolist()]
         by_time = np.lexsort((np.unique(names, return_inverse=True)[1], seq, time_us))

@@ -55,7 +55,7 @@ class Group:
 
     def _new_batch(self) -> Batch:
         settings = self._settings
-        return Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent)
+        return Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent, settings.arena)
 
     def fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
         """Decode deliveries until the group is full; return False when there are no more. Nothing is left behind on an error."""

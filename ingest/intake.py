@@ -14,6 +14,7 @@ from ingest.batch import Batch
 from ingest.config import Config
 from ingest.formats.registry import Opened, open_decoder
 from ingest.records import Decoded
+from ingest.segment import Arena
 from ingest.sources import Delivery
 from ingest.timing import Stages
 from ingest.unpack import Unpacked
@@ -37,6 +38,7 @@ class Settings:
     dry_run: bool = False
     progress: Progress | None = None
     stages: Stages = field(default_factory=Stages)
+    arena: Arena = field(default_factory=Arena)
 
 
 def read(delivery: Delivery, payload: Payload, batch: Batch, settings: Settings, dictionary: Callable[[str], str | None]) -> None:

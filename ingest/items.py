@@ -77,7 +77,8 @@ def localized_text(raw: bytes) -> str:
 DECODE: dict[int, Callable[[bytes], str]] = {ASCII: plain_text, JIS8: jis_text, LOCALIZED: localized_text}
 
 
-def _read(body: bytes, p: int) -> tuple[Item, int]:
+def read_at(body: bytes, p: int) -> tuple[Item, int]:
+    """Return the tree of the sound item at ``p``, and the offset after it."""
     form = body[p]
     code, count = form >> 2, form & 3
     start = p + 1 + count
@@ -85,7 +86,7 @@ def _read(body: bytes, p: int) -> tuple[Item, int]:
     if code == LIST:
         children = []
         for _ in range(length):
-            child, start = _read(body, start)
+            child, start = read_at(body, start)
             children.append(child)
         return Item(code, children), start
     stop = start + length
@@ -102,7 +103,7 @@ def _read(body: bytes, p: int) -> tuple[Item, int]:
 
 def read(body: bytes) -> Item:
     """Return the tree of a body that is exactly one sound item."""
-    return _read(body, 0)[0]
+    return read_at(body, 0)[0]
 
 
 def id_of(item: Item) -> str | None:

@@ -107,7 +107,8 @@ class Recent:
         if len(keep) * len(layout) > TAIL_SAMPLES:
             keep = np.arange(max(0, len(record) - TAIL_RECORDS), len(record))
         chosen = record[keep]
-        flat = transpose(segment.values, segment.value_start[chosen], np.arange(len(layout))).T
+        sheet = np.empty((len(layout), len(chosen)))
+        flat = transpose(segment.values, segment.value_start[chosen], np.arange(len(layout)), sheet).T
         tail = Tail(
             place,
             layout,

@@ -77,11 +77,42 @@ class Segment:
         self.byte_start[inside] = self.frame_start[self.frame[inside]]
 
 
+class Arena:
+    """Memory for one segment's samples, used again for the next one: fresh pages cost more than decoding."""
+
+    def __init__(self) -> None:
+        self._samples: Float64 = np.empty(0, np.float64)
+        self._sheet: Float64 = np.empty(0, np.float64)
+        self.used = 0
+
+    def append(self, values: Float64) -> None:
+        """Copy ``values`` behind those that are here."""
+        stop = self.used + len(values)
+        if stop > len(self._samples):
+            grown = np.empty(max(stop, 2 * len(self._samples)), np.float64)
+            grown[: self.used] = self._samples[: self.used]
+            self._samples = grown
+        self._samples[self.used : stop] = values
+        self.used = stop
+
+    def take(self) -> Float64:
+        """Return all samples, and begin anew: the view holds until the next ``append``."""
+        used, self.used = self.used, 0
+        return self._samples[:used]
+
+    def sheet(self, rows: int, columns: int) -> Float64:
+        """Return room for (rows, columns) samples, until the next call."""
+        if rows * columns > len(self._sheet):
+            self._sheet = np.empty(rows * columns, np.float64)
+        return self._sheet[: rows * columns].reshape(rows, columns)
+
+
 @dataclass(slots=True)
 class Pending:
     """Decoded stretches that wait to become a segment."""
 
     registry: Registry
+    arena: Arena
     parts: list[tuple[int, Decoded]] = field(default_factory=list)
     samples: int = 0
 
@@ -89,12 +120,16 @@ class Pending:
         """Take what payload number ``payload`` came to."""
         self.parts.append((payload, decoded))
         if decoded.records is not None:
-            self.samples += len(decoded.records.values)
+            records = decoded.records
+            records.value_start = records.value_start + self.arena.used
+            self.samples += len(records.values)
+            self.arena.append(records.values)
+            records.values = records.values[:0].copy()
 
     def take(self) -> Segment:
         """Join all parts and forget them."""
         parts, self.parts, self.samples = self.parts, [], 0
-        return _join(parts, self.registry)
+        return _join(parts, self.registry, self.arena.take())
 
 
 def _numbers(numbers: Sequence[int], index: Int32) -> Int32:
@@ -111,14 +146,13 @@ def _period(records: Records, i: int) -> int:
     return records.period_us[i] if records.period_us else 0
 
 
-def _join(parts: list[tuple[int, Decoded]], registry: Registry) -> Segment:
+def _join(parts: list[tuple[int, Decoded]], registry: Registry, values: Float64) -> Segment:
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("stream", "layout", "context", "seq", "time", "late", "payload", "frame", "start", "count")
     }
-    values: list[Float64] = []
     frame_start, frame_stop, frame_payload = [], [], []
     texts: dict[int, list[tuple[int, str]]] = {}
-    frames = samples = total = 0
+    frames = total = 0
     for payload, part in parts:
         frame_start.append(part.frame_start)
         frame_stop.append(part.frame_stop)
@@ -137,12 +171,10 @@ def _join(parts: list[tuple[int, Decoded]], registry: Registry) -> Segment:
             columns["late"].append(records.late_us)
             columns["payload"].append(np.full(n, payload, np.int32))
             columns["frame"].append(np.where(records.frame >= 0, records.frame + frames, -1))
-            columns["start"].append(records.value_start + samples)
+            columns["start"].append(records.value_start)
             columns["count"].append(widths[records.layout])
-            values.append(records.values)
             for record, position, text in zip(records.text_record.tolist(), records.text_position.tolist(), records.text, strict=True):
                 texts.setdefault(record + total, []).append((position, text))
-            samples += len(records.values)
             total += n
         frames += len(part.frame_start)
 
@@ -160,7 +192,7 @@ def _join(parts: list[tuple[int, Decoded]], registry: Registry) -> Segment:
         joined("frame", np.int64),
         joined("start", np.int64),
         joined("count", np.int64),
-        values[0] if len(values) == 1 else np.concatenate(values) if values else np.empty(0, np.float64),
+        values,
         np.concatenate(frame_start) if frame_start else np.empty(0, np.int64),
         np.concatenate(frame_stop) if frame_stop else np.empty(0, np.int64),
         np.concatenate(frame_payload) if frame_payload else np.empty(0, np.int32),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.records import Float64, Int64, Layout
-from ingest.segment import Registry, Segment
+from ingest.segment import Arena, Registry, Segment
 from ingest.timing import Clock
 from kernels.gather import count_nulls, transpose, valid_bits
 from kernels.reduce import reduce_windows
@@ -89,7 +89,10 @@ def window_ids(window: Int64) -> pa.Array:
 class TraceFile:
     """The rows of one tool's accepted records of one segment."""
 
-    def __init__(self, tool: str, segment: Segment, registry: Registry, groups: Sequence[Group], payload_ids: Sequence[str]) -> None:
+    def __init__(
+        self, tool: str, segment: Segment, registry: Registry, groups: Sequence[Group], payload_ids: Sequence[str], arena: Arena
+    ) -> None:
+        self._arena = arena
         self._tool = tool
         self._segment = segment
         self._registry = registry
@@ -124,7 +127,8 @@ class TraceFile:
         for group in self._groups:
             with clock("order"):
                 order = by_name(group.layout)
-                matrix = transpose(self._segment.values, self._segment.value_start[group.record], order)
+                sheet = self._arena.sheet(len(order), len(group.record))
+                matrix = transpose(self._segment.values, self._segment.value_start[group.record], order, sheet)
             with clock("features"):
                 self._reduce(group, order, matrix, windows)
             yield from self._cut(group, order, matrix, rows, schema)
@@ -150,7 +154,7 @@ class TraceFile:
                     pa.array(np.repeat(np.arange(k, dtype=np.int32), count)), pa.array(names)
                 )
                 columns["position"] = pa.array(np.repeat((some + 1).astype(np.int32), count))
-                columns["value"] = numbers(np.ascontiguousarray(matrix[j : j + k, at]).reshape(-1))
+                columns["value"] = numbers(matrix[j : j + k, at].reshape(-1).copy())  # the sheet is used again
                 yield pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _shared(self, group: Group, at: slice, k: int, codes: pa.Array, streams: pa.Array) -> dict[str, pa.Array]:

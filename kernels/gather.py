@@ -12,13 +12,12 @@ _NULL = int(NULL_BITS)
 
 
 @kernel
-def transpose(values, start, columns):
-    """Return (k, n): ``values[start[i] + columns[j]]`` at [j, i], in blocks that stay in cache.
+def transpose(values, start, columns, out):
+    """Fill ``out`` (k, n) with ``values[start[i] + columns[j]]`` at [j, i], in blocks that stay in cache, and return it.
 
     ``values``: float64 (m,); ``start``: int64 (n,), where each record's samples begin; ``columns``: int64 (k,).
     """
     n, k = len(start), len(columns)
-    out = np.empty((k, n), np.float64)
     for i0 in range(0, n, BLOCK):
         i1 = min(n, i0 + BLOCK)
         for j in range(k):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ingest.config import Limits, Model
 from ingest.dictionary import Dictionary
-from ingest.hsms_events import EventReader
+from ingest.hsms_events import EventReader, Found
 from ingest.hsms_frames import FrameWalker, Stretch
 from ingest.hsms_held import Anchor, Dated, Waiting
 from ingest.hsms_reasons import explain
@@ -32,6 +32,12 @@ def _array(data: bytes | bytearray | memoryview) -> Bytes:
     return array
 
 
+def _merged(some: Int64, others: Int64, some_at: Int64, others_at: Int64) -> Int64:
+    merged = np.empty(len(some) + len(others), np.int64)
+    merged[some_at], merged[others_at] = some, others
+    return merged
+
+
 class HsmsDecoder:
     """Decodes one payload of one tool (``ingest.records.Decoder``).
 
@@ -48,7 +54,7 @@ class HsmsDecoder:
         self._limits = limits
         self._walker = FrameWalker(limits)
         self._settings = Settings(tool, chamber, model, self.dictionary)
-        self._events = EventReader(tool, chamber, model, self.dictionary)
+        self._events = EventReader(tool, chamber, model, self.dictionary, limits)
         self._waiting = Waiting()
         self._pending = bytearray()
         self._base = 0
@@ -119,42 +125,49 @@ class HsmsDecoder:
         message = int.from_bytes(buf[start + 6 : start + 8].tobytes(), "big") & 0x7FFF
         self.dictionary.learn(message, read(buf[start + secs.FRAME : stop].tobytes()))
         self._settings.forget()
+        self._events.forget()
 
     def _rejected(self, start: int, stop: int, reason: str, detail: str, data: bytes) -> Rejected:
         return Rejected(start, stop, reason, detail, data, self._tool)
 
-    def _spans(self, stretch: Stretch, buf: Bytes) -> list[Rejected]:
-        """Hand the event frames to the reader; return the rejected regions."""
+    def _spans(self, spans: Int64, buf: Bytes) -> list[Rejected]:
+        """Return the rejected regions."""
         rejected = []
-        for start, stop, kind, code, at, found, limit in stretch.spans.T.tolist():
-            data = buf[start:stop].tobytes()
-            if kind in (secs.EVENT, secs.ALARM):
-                self._events.take(kind == secs.ALARM, data, self._base + start)
-            elif kind == secs.REJECTED:
-                reason, detail = explain(code, self._base + at, found, limit)
-                rejected.append(self._rejected(self._base + start, self._base + stop, reason, detail, data))
+        for start, stop, _, code, at, found, limit in spans.T.tolist():
+            reason, detail = explain(code, self._base + at, found, limit)
+            rejected.append(self._rejected(self._base + start, self._base + stop, reason, detail, buf[start:stop].tobytes()))
         return rejected
 
+    def _read_events(self, spans: Int64, buf: Bytes, rejected: list[Rejected]) -> Found | None:
+        """Return the events, or None where there are none; reject those whose time can't be read."""
+        if not spans.shape[1]:
+            return None
+        found = self._events.read(buf, spans)
+        for bad in found.bad:
+            data = buf[bad.start : bad.stop].tobytes()
+            rejected.append(self._rejected(self._base + bad.start, self._base + bad.stop, "bad_time", bad.detail, data))
+        return found
+
     def _decode(self, stretch: Stretch, buf: Bytes, dated: list[Dated]) -> Decoded:
-        rejected = self._spans(stretch, buf)
-        kept, events, late = self._events.build()
-        for bad in late:
-            data = buf[bad.start - self._base : bad.stop - self._base].tobytes()
-            rejected.append(self._rejected(bad.start, bad.stop, "bad_time", bad.detail, data))
+        kinds = stretch.spans[secs.SPAN_KIND]
+        rejected = self._spans(stretch.spans[:, kinds == secs.REJECTED], buf)
+        found = self._read_events(stretch.spans[:, kinds <= secs.ALARM], buf, rejected)
         messages, flag = messages_of(stretch, buf, self._base, self._settings, self._walker.traces, self._zone)
         keep = self._judge(messages, flag, buf, rejected, dated)
         messages = messages.select(keep)
         starts, stops = messages.start, messages.stop
         numbers = np.arange(len(starts))
-        if kept:
-            starts = np.concatenate([starts, np.array([e.start for e in kept], np.int64)])
-            stops = np.concatenate([stops, np.array([e.stop for e in kept], np.int64)])
-            order = np.argsort(starts)
-            rank = np.empty(len(order), np.int64)
-            rank[order] = np.arange(len(order))
-            starts, stops, numbers = starts[order], stops[order], rank[: len(numbers)]
-            if events is not None:
-                events.frame = rank[len(numbers) :]
+        events = found.columns if found is not None else None
+        if events is not None and found is not None:
+            places = np.searchsorted(starts, found.starts + self._base) + np.arange(len(found.starts))
+            others = np.ones(len(starts) + len(places), np.bool_)
+            others[places] = False
+            numbers = np.flatnonzero(others)
+            starts, stops = (
+                _merged(starts, found.starts + self._base, numbers, places),
+                _merged(stops, found.stops + self._base, numbers, places),
+            )
+            events.frame = places
         rejected.sort(key=lambda r: r.start)
         records = records_of(messages, self._settings, numbers) if len(messages.start) else None
         return Decoded(starts, stops, records, events, rejected, stretch.other_bytes, stretch.other_frames)

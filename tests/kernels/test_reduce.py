@@ -65,7 +65,8 @@ def test_windows_and_sensors_are_reduced_apart():
 def test_transpose_and_validity_agree_with_their_twins():
     values = np.arange(40, dtype=np.float64)
     start, columns = np.asarray([0, 10, 25]), np.asarray([3, 0, 7])
-    assert transpose(values, start, columns).tolist() == slow_gather.transpose(values.tolist(), start.tolist(), columns.tolist())
+    found = transpose(values, start, columns, np.empty((3, 3))).tolist()
+    assert found == slow_gather.transpose(values.tolist(), start.tolist(), columns.tolist())
     bits = np.asarray([1, NULL_BITS, NAN_BITS, 2, 3, NULL_BITS, 4, 5, 6, NULL_BITS], np.int64)
     bitmap, nulls = valid_bits(bits)
     assert (bitmap.tolist(), nulls) == slow_gather.valid_bits(bits.tolist())
