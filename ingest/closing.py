@@ -26,7 +26,10 @@ INLINE_ROWS = 512
 class Closing:
     """A finished batch that can be committed as any ledger seq."""
 
-    def __init__(self, batch: Batch, *, actor: str, software: str, config_digest: str | None) -> None:
+    def __init__(
+        self, batch: Batch, *, actor: str, software: str, config_digest: str | None, refused: Sequence[dict[str, str]] = ()
+    ) -> None:
+        self._refused = list(refused)
         self._batch = batch
         self._actor = actor
         self._software = software
@@ -204,6 +207,7 @@ class Closing:
         return {
             "software": self._software,
             "config_digest": self._config_digest,
+            "refused": self._refused,
             "tools": self.tools(),
             "chambers": [list(pair) for pair in batch.windows.chambers()],
             "counts": self.totals.figures() | {"windows": self.windows, "features": self.features, "gaps": self.gaps},

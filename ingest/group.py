@@ -203,7 +203,13 @@ class Group:
         settings = self._settings
         self._closing = None
         if any(member.payload for member in self.members):
-            self._closing = Closing(self._batch, actor=settings.actor, software=settings.software, config_digest=settings.config.digest())
+            self._closing = Closing(
+                self._batch,
+                actor=settings.actor,
+                software=settings.software,
+                config_digest=settings.config.digest(),
+                refused=[_refusal(m.receipt) for m in self.members if m.receipt and m.receipt.state == "refused"],
+            )
 
     def _moved(self, closing: Closing) -> bool:
         index, base = self._store.index, self._batch.base
@@ -227,7 +233,7 @@ class Group:
         refused = [m.receipt for m in self.members if m.receipt and m.receipt.state == "refused"]
         if not refused or self._settings.dry_run:
             return
-        body = {"software": self._settings.software, "refused": [{"key": r.key, "sha256": r.sha256, "source": r.source} for r in refused]}
+        body = {"software": self._settings.software, "refused": [_refusal(receipt) for receipt in refused]}
         with self._store.locked(self._settings.wait_s):
             self._store.commit(lambda _seq: Change("refuse", self._settings.actor, "", body, IndexDelta(0, "")))
 
@@ -267,6 +273,11 @@ class Group:
             else:
                 receipt.account = first_account(self._store, receipt.payload_id)
         return receipt
+
+
+def _refusal(receipt: Receipt) -> dict[str, str]:
+    """Return what the ledger keeps of a refused delivery."""
+    return {"key": receipt.key, "sha256": receipt.sha256, "source": receipt.source}
 
 
 def stored_dictionary(store: Store, tool: str) -> str | None:

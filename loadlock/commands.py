@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage.errors import LoadlockError, NoLake
+from storage.errors import Busy, LoadlockError, NoLake
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -61,6 +63,7 @@ def _init(options: argparse.Namespace) -> int:
 
 def _ingest(options: argparse.Namespace) -> int:
     from ingest.errors import UsageError
+    from ingest.receipts import Summary
     from loadlock.progress import progress
 
     stdin = "-" in options.sources
@@ -72,21 +75,41 @@ def _ingest(options: argparse.Namespace) -> int:
         for source in options.sources:
             if not Path(source).exists():
                 raise UsageError(f"{source}: no such file or folder")
-    with _open(options, read_only=False) as lake, progress(options) as report:
-        lake.threads(options.jobs)
-        common: dict[str, Any] = {
-            "key": options.key,
-            "tool": options.tool,
-            "format": options.format,
-            "config": options.config,
-            "dry_run": options.dry_run,
-            "progress": report,
-        }
-        data = sys.stdin.buffer.read() if stdin else None
-        summary = lake.ingest_all("stdin" if stdin else options.sources, data=data, **common)
+    data = sys.stdin.buffer.read() if stdin else None
+    try:
+        with _target(options) as lake, progress(options) as report:
+            lake.threads(options.jobs)
+            summary = lake.ingest_all(
+                "stdin" if stdin else options.sources,
+                data=data,
+                key=options.key,
+                tool=options.tool,
+                format=options.format,
+                config=options.config,
+                dry_run=options.dry_run,
+                progress=report,
+            )
+    except Busy as error:
+        summary = Summary()
+        summary.busy = str(error)
     for line in summary.skipped:
         print(f"loadlock: skipped {line}", file=sys.stderr)
+    if summary.busy:
+        print(f"loadlock: {summary.busy}", file=sys.stderr)
     return _answer(options, summary)
+
+
+@contextmanager
+def _target(options: argparse.Namespace) -> Iterator[Any]:
+    """Yield the lake to ingest into; a dry run where there is none yet gets one that vanishes."""
+    if options.dry_run and not (_path(options) / "lake.json").exists():
+        with tempfile.TemporaryDirectory(prefix="loadlock-") as folder:
+            options = argparse.Namespace(**vars(options) | {"lake": str(Path(folder) / "dry.lake")})
+            with _open(options, read_only=False) as lake:
+                yield lake
+        return
+    with _open(options, read_only=False) as lake:
+        yield lake
 
 
 def _answer(options: argparse.Namespace, summary: Any) -> int:
