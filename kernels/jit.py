@@ -34,6 +34,11 @@ def cache_dir() -> Path:
     return Path(root) / "loadlock" / "kernels" / version
 
 
+def is_cold() -> bool:
+    """Tell whether no kernel of this version was ever compiled for this user."""
+    return not Path(os.environ["NUMBA_CACHE_DIR"]).exists()
+
+
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
 
 import numba  # noqa: E402  (the cache folder must be named before numba reads its configuration)
@@ -87,3 +92,17 @@ def kernel(function: Callable[..., Any]) -> Any:
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a small helper that kernels call; LLVM inlines it."""
     return compiled(function)
+
+
+def leaf(function: Callable[..., Any]) -> Any:
+    """Compile a function that creates no array, without numba's run time for memory.
+
+    No reference counts are then kept on arrays that travel from kernel to helper. They are atomic additions and cost more than a short
+    message's decoding. A set literal needs that run time: compare with tuples.
+    """
+    return compiled(function, _nrt=False)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile as ``leaf`` does and let LLVM put the body in place of each call: passing a dozen arrays costs more than a short body."""
+    return compiled(function, _nrt=False, forceinline=True)

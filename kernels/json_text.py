@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import leaf
+from kernels.jit import leaf
 from kernels.loads import be32, be64, float_of_32, float_of_64
 from kernels.secs_items import BINARY, BOOLEAN, FLOAT, JIS, KIND, LIST, SIGNED, TEXT, UNSIGNED, WIDTH, item_header
 from kernels.secs_shapes import signed_at, unsigned_at

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import inlined, leaf
+from kernels.jit import inlined, leaf
 from kernels.loads import be16, be32
 from kernels.secs_items import (
     BAD_HEADER,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.jit import leaf
 from kernels.json_text import ODD, float_at, is_long, put, put_item, put_signed, put_text, put_unsigned, same_as_ascii
-from kernels.leaf import leaf
 from kernels.loads import be32
 from kernels.secs import ALARM, FRAME, SPAN_KIND, SPAN_START, SPAN_STOP
 from kernels.secs_items import FLOAT, JIS, KIND, LIST, SIGNED, TEXT, UNSIGNED, WIDTH, item_header

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import leaf
+from kernels.jit import leaf
 from kernels.loads import be16, be32, sbe64
 from kernels.secs_items import (
     BAD_SHAPE,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import inlined, leaf
+from kernels.jit import inlined, leaf
 from kernels.loads import be64
 
 EMPTY, LOCAL, UTC, UNREADABLE = 0, 1, 2, 3

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import inlined, leaf
+from kernels.jit import inlined, leaf
 from kernels.secs_shapes import MAX_ID, TRID, TRID_STOP, TRID_TEXT
 
 SMALL = 1024

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.leaf import inlined, leaf
+from kernels.jit import inlined, leaf
 from kernels.loads import BLOCK, F4_ITEM, be16, be32, be64, f4_block, float_of_32, float_of_64, sbe64
 from kernels.missing import NAN_BITS, NULL_BITS
 from kernels.secs_items import (
