@@ -17,6 +17,7 @@ from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.recent import Recent
 from ingest.records import Decoded, Int64, Layout, Rejected
 from ingest.segment import Arena, Pending, Registry, Segment
+from ingest.spanning import reduce_tails
 from ingest.timing import Stages
 from ingest.tracefile import Reduced, TraceFile, groups_of
 from ingest.windowbook import WindowBook
@@ -33,7 +34,7 @@ NOTHING = 3
 
 PIECE_BYTES = 1 << 20
 QUARANTINE_BYTES = 32 << 20
-SEGMENT_SAMPLES = 12 << 20
+SEGMENT_SAMPLES = 8 << 20
 """Samples that wait in memory before they are written; a batch of any size needs no more."""
 
 
@@ -79,6 +80,8 @@ class Batch:
         self.dictionaries: dict[str, str] = {}
         self.replays: tuple[str, ...] = ()
         self.reduced: dict[int, list[Reduced]] = {}
+        self.spanning: dict[int, list[Reduced]] = {}
+        """Windows that span segments, reduced from all their samples as of the last segment that touched them."""
         self.touched: dict[int, str] = {}
         self.written: list[Written] = []
         self.layouts: dict[tuple[str, str, Layout], None] = {}
@@ -271,9 +274,19 @@ class Batch:
         self._register(tool, staged, segment, record, listed)
         for reduced in traces.reduced:
             self.reduced.setdefault(reduced.window.window_id, []).append(reduced)
-        for window_id in np.unique(window[window > 0]).tolist():
-            self.touched[window_id] = tool
+        with self.stages("features"):
+            for window_id in np.unique(window[window > 0]).tolist():
+                self._reduce_spanning(by_id[window_id], again=window_id in self.touched)
+                self.touched[window_id] = tool
         self._keep_texts(segment, record)
+
+    def _reduce_spanning(self, window: Window, *, again: bool) -> None:
+        """Reduce a window of which other segments hold samples too, while the tails in memory still have them."""
+        if again or window.window_id not in self.windows.new_ids:
+            held = reduce_tails(self.recent, window)
+            self.spanning.pop(window.window_id, None)
+            if held is not None:
+                self.spanning[window.window_id] = held
 
     def _register(self, tool: str, staged: StagedFile, segment: Segment, record: Int64, windows: dict[str, list[Window]]) -> None:
         times = segment.time_us[record]

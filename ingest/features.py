@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from ingest.batch import Batch
-from ingest.recent import Tail
-from ingest.records import Float64, Int64
-from ingest.tracefile import Reduced, by_name
-from kernels.gather import transpose
+from ingest.records import Float64
+from ingest.tracefile import Reduced
 from kernels.missing import NULL
 from kernels.reduce import COLUMNS, reduce_windows
 from storage.index import Window
@@ -22,14 +21,10 @@ FAR_US = 1 << 61
 
 
 def whole(window: Window, pieces: Sequence[Reduced], new_ids: set[int], moved: set[int]) -> bool:
-    """Tell whether ``pieces`` hold every sample of ``window``: born in this batch, one piece a trace, borders as they were."""
+    """Tell whether ``pieces`` hold every sample of ``window``: born in this batch, one piece a trace (or none), borders as they were."""
     traces = [piece.trace for piece in pieces]
-    return (
-        window.window_id in new_ids
-        and window.window_id not in moved
-        and len(traces) == len(set(traces))
-        and all(piece.window.started_us == window.started_us for piece in pieces)
-    )
+    born = window.window_id in new_ids and window.window_id not in moved
+    return born and len(traces) == len(set(traces)) and (not pieces or _as_begun(window, pieces))
 
 
 def collect(batch: Batch, windows: Sequence[Window], moved: set[int], without: Sequence[str]) -> list[Reduced]:
@@ -39,9 +34,9 @@ def collect(batch: Batch, windows: Sequence[Window], moved: set[int], without: S
     for window in windows:
         pieces = batch.reduced.get(window.window_id, [])
         if whole(window, pieces, batch.windows.new_ids, moved):
-            ready += [Reduced(window, piece.trace, piece.positions, piece.names, piece.statistics) for piece in pieces]
-        elif window.window_id not in moved and (held := _from_memory(batch, window)) is not None:
-            ready += held
+            ready += [replace(piece, window=window) for piece in pieces]
+        elif window.window_id not in moved and _as_begun(window, held := batch.spanning.get(window.window_id, [])):
+            ready += [replace(piece, window=window) for piece in held]
         else:
             again.setdefault(window.tool, []).append(window)
     for tool, members in again.items():
@@ -51,31 +46,9 @@ def collect(batch: Batch, windows: Sequence[Window], moved: set[int], without: S
     return sorted(ready, key=lambda piece: (piece.window.started_us, piece.window.window_id, piece.trace))
 
 
-def _from_memory(batch: Batch, window: Window) -> list[Reduced] | None:
-    """Reduce a window that spans segments from the tails in memory, if they hold all of it under one layout a trace."""
-    parts = batch.recent.samples(window.tool, window.window_id)
-    if parts is None:
-        return None
-    out = []
-    for trace, members in parts.items():
-        layout = members[0][0].layout
-        if any(tail.layout != layout for tail, _ in members):
-            return None
-        order = by_name(layout)
-        matrix = np.concatenate(
-            [transpose(tail.values, at * tail.width, order, np.empty((tail.width, len(at)))) for tail, at in members], axis=1
-        )
-        time_us, seq = (np.concatenate([column[at] for column, at in columns]) for columns in _columns(members))
-        names = [tail.streams[i] for tail, at in members for i in tail.stream[at].tolist()]
-        by_time = np.lexsort((np.unique(names, return_inverse=True)[1], seq, time_us))
-        whole_window = (np.asarray([0]), np.asarray([len(time_us)]), np.asarray([window.started_us]))
-        statistics = reduce_windows(np.ascontiguousarray(matrix[:, by_time]), time_us[by_time], *whole_window)[0]
-        out.append(Reduced(window, trace, (order + 1).tolist(), [layout[i].name for i in order.tolist()], statistics))
-    return out
-
-
-def _columns(members: Sequence[tuple[Tail, Int64]]) -> tuple[list[tuple[Int64, Int64]], list[tuple[Int64, Int64]]]:
-    return [(tail.time_us, at) for tail, at in members], [(tail.seq, at) for tail, at in members]
+def _as_begun(window: Window, pieces: Sequence[Reduced]) -> bool:
+    """Tell whether ``pieces`` are there and were reduced with the start that the window has now."""
+    return bool(pieces) and all(piece.window.started_us == window.started_us for piece in pieces)
 
 
 def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequence[str]) -> Iterable[Reduced]:

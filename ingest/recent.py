@@ -103,7 +103,8 @@ class Recent:
         last = np.zeros(len(numbers), np.int64)
         last[stream] = np.arange(len(record))
         running = np.isin(window, window[last][window[last] > 0])
-        keep = np.flatnonzero(running | (np.arange(len(record)) >= len(record) - TAIL_RECORDS))
+        begun = np.isin(window, np.asarray(sorted(self.windows), np.int64))
+        keep = np.flatnonzero(running | begun | (np.arange(len(record)) >= len(record) - TAIL_RECORDS))
         if len(keep) * len(layout) > TAIL_SAMPLES:
             keep = np.arange(max(0, len(record) - TAIL_RECORDS), len(record))
         chosen = record[keep]
