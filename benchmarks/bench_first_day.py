@@ -153,7 +153,7 @@ def decode(chunks: list[bytes]) -> int:
     from ingest.formats.hsms import HsmsDecoder
 
     config = parse(capture.configuration())
-    decoder = HsmsDecoder(TOOL, {"tool": TOOL}, config.model(TOOL), Dictionary(), config.limits)
+    decoder = HsmsDecoder(TOOL, {"tool": TOOL}, config.model(TOOL), Dictionary(), config.limits, reuse=True)
     records = 0
     for chunk in chunks:
         for decoded in decoder.feed(chunk):

@@ -41,9 +41,14 @@ class Stretch:
 
 
 class FrameWalker:
-    """Walks the frames of one payload, buffer by buffer, and numbers its traces."""
+    """Walks the frames of one payload, buffer by buffer, and numbers its traces.
 
-    def __init__(self, limits: Limits) -> None:
+    With ``reuse`` the values of a stretch hold until the next one only: fresh pages cost more than decoding.
+    """
+
+    def __init__(self, limits: Limits, *, reuse: bool = False) -> None:
+        self._reuse = reuse
+        self._room: Float64 = np.empty(0, np.float64)
         self._limits = np.array([limits.frame_bytes, limits.depth, limits.children], np.int64)
         self.state = np.zeros(secs.STATE, np.int64)
         self.state[secs.CREDIT] = secs.FIRST_CREDIT
@@ -84,7 +89,7 @@ class FrameWalker:
             if row not in KEPT:
                 state[row] = 0
         room = max(min((len(buf) - int(state[secs.POS])) // 4, MOST_VALUES), self._least_values)
-        values = np.empty(room, np.float64)
+        values = self._values(room)
         while True:
             why = int(
                 secs.walk(
@@ -122,6 +127,13 @@ class FrameWalker:
             int(state[secs.OTHER_BYTES]),
             int(state[secs.OTHER_FRAMES]),
         )
+
+    def _values(self, room: int) -> Float64:
+        if not self._reuse:
+            return np.empty(room, np.float64)
+        if len(self._room) < room:
+            self._room = np.empty(room, np.float64)
+        return self._room[:room]
 
     def _name_traces(self) -> None:
         for i in range(len(self.traces), int(self.state[secs.TRACES])):

@@ -27,6 +27,10 @@ class _Tool:
     earliest_us: int = NONE_YET
     base: dict[str, int] = field(default_factory=dict)
     """Per chamber: from this start on the windows are those of the fold; empty while no event of the batch bears on windows."""
+    ordinals: dict[str, int] = field(default_factory=dict)
+    """Per chamber: of several windows that start at ``base``, the fold made those from this ordinal on."""
+    known: set[str] = field(default_factory=set)
+    """The chambers for which events without a chamber were folded."""
     windows: dict[str, list[Window]] = field(default_factory=dict)
     old: dict[str, list[Window]] = field(default_factory=dict)
     checkpoints: dict[int, tuple[int, str]] = field(default_factory=dict)
@@ -64,7 +68,7 @@ class WindowBook:
         unseen = chambers - (self._index.chambers(tool) or {""})
         if not state.fresh and not unseen:
             return
-        if state.base and state.folded == len(state.fresh) and chambers <= set(state.base):
+        if state.base and state.folded == len(state.fresh) and chambers <= state.known:
             return
         earliest = NONE_YET if unseen or not state.fresh else min(event.time_us for event in state.fresh)
         checkpoint = self._index.checkpoint(tool, earliest)
@@ -72,9 +76,10 @@ class WindowBook:
         events = sorted({event.order(): event for event in [*self._stored(tool, after), *state.fresh]}.values(), key=ContextEvent.order)
         if not events:
             return
-        state.folded, state.earliest_us = len(state.fresh), earliest
+        state.folded, state.earliest_us, state.known = len(state.fresh), earliest, chambers
         fold = Fold(chambers, checkpoint[1] if checkpoint else None)
         opened = {span.chamber: span.started_us for span in fold.open()}
+        state.ordinals = {span.chamber: span.ordinal for span in fold.open()}
         state.base = {chamber: opened.get(chamber, after + 1) for chamber in chambers | fold.chambers() | self._index.chambers(tool) | {""}}
         self._name(tool, state, self._feed(fold, events, state))
 
@@ -108,7 +113,9 @@ class WindowBook:
     def _name(self, tool: str, state: _Tool, spans: list[Span]) -> None:
         """Give every span its window: the id it had, or a new one."""
         state.old = {
-            chamber: [w for w in self._index.windows_after(tool, chamber, base) if w.started_us >= base]
+            chamber: [
+                w for w in self._index.windows_after(tool, chamber, base) if (w.started_us, w.ordinal) >= (base, state.ordinals.get(chamber, 0))
+            ]
             for chamber, base in state.base.items()
         }
         ids = {(w.chamber, w.started_us, w.ordinal): w.window_id for windows in state.old.values() for w in windows}

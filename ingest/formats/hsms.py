@@ -42,17 +42,27 @@ class HsmsDecoder:
     """Decodes one payload of one tool (``ingest.records.Decoder``).
 
     ``captured`` may hold the chamber that the source's path gave; lot, wafer and the like come from events only. ``dictionary`` is
-    extended by the dictionary messages of the payload, from where they stand.
+    extended by the dictionary messages of the payload, from where they stand. With ``reuse`` the values of each ``Decoded`` hold until
+    the next one is asked for.
     """
 
-    def __init__(self, tool: str, captured: Mapping[str, str], model: Model | None, dictionary: Dictionary, limits: Limits) -> None:
+    def __init__(
+        self,
+        tool: str,
+        captured: Mapping[str, str],
+        model: Model | None,
+        dictionary: Dictionary,
+        limits: Limits,
+        *,
+        reuse: bool = False,
+    ) -> None:
         self.dictionary = dictionary.copy()
         self._before = dictionary.to_json()
         self._tool = tool
         self._zone = model.timezone if model is not None else "UTC"
         chamber = captured.get("chamber")
         self._limits = limits
-        self._walker = FrameWalker(limits)
+        self._walker = FrameWalker(limits, reuse=reuse)
         self._settings = Settings(tool, chamber, model, self.dictionary)
         self._events = EventReader(tool, chamber, model, self.dictionary, limits)
         self._waiting = Waiting()

@@ -31,9 +31,9 @@ def _hsms(delivery: Delivery, config: Config, known: Callable[[str], str | None]
 
     tool = delivery.tool or ""
     body = known(tool)
-    decoder = HsmsDecoder(
-        tool, delivery.captured, config.model(tool), Dictionary() if body is None else Dictionary.from_json(body), config.limits
-    )
+    dictionary = Dictionary() if body is None else Dictionary.from_json(body)
+    # The batch copies what it takes before it asks for more.
+    decoder = HsmsDecoder(tool, delivery.captured, config.model(tool), dictionary, config.limits, reuse=True)
     return Opened(decoder, lambda: decoder.dictionary.to_json() if decoder.learned else None)
 
 
