@@ -112,11 +112,10 @@ class WindowBook:
 
     def _name(self, tool: str, state: _Tool, spans: list[Span]) -> None:
         """Give every span its window: the id it had, or a new one."""
+        since = {chamber: (base, state.ordinals.get(chamber, 0)) for chamber, base in state.base.items()}
         state.old = {
-            chamber: [
-                w for w in self._index.windows_after(tool, chamber, base) if (w.started_us, w.ordinal) >= (base, state.ordinals.get(chamber, 0))
-            ]
-            for chamber, base in state.base.items()
+            chamber: [w for w in self._index.windows_after(tool, chamber, place[0]) if (w.started_us, w.ordinal) >= place]
+            for chamber, place in since.items()
         }
         ids = {(w.chamber, w.started_us, w.ordinal): w.window_id for windows in state.old.values() for w in windows}
         ids |= {place[1:]: window_id for place, window_id in self._ids.items() if place[0] == tool}

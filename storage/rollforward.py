@@ -73,7 +73,7 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         "SELECT DISTINCT window_id FROM lake.main.superseded WHERE subject = 'window' AND by_revision > ?",
         [stood],
     )
-    chambers: set[tuple[str, str]] = {key[:2] for key in streams}
+    chambers: set[tuple[str, str]] = set()
     touched: dict[str, int] = {}
     for entry, body in rows(connection, "SELECT seq, body FROM lake.main.ledger WHERE seq > ? ORDER BY seq", [stood]):
         content = json.loads(body)
