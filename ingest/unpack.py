@@ -11,7 +11,7 @@ import zstandard
 
 from ingest.records import Rejected
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 16 << 20
 INPUT_BYTES = 1 << 12
 """Compressed bytes per step: what a damaged step would still have given is lost, so steps are small."""
 
@@ -52,7 +52,7 @@ class Unpacked:
     damage: Rejected | None = None
 
     def read(self, file: Readable) -> Iterator[bytes]:
-        """Yield the payload's bytes in chunks of about 8 MiB; afterwards ``damage`` holds what could not be unpacked."""
+        """Yield the payload's bytes in chunks of about 16 MiB; afterwards ``damage`` holds what could not be unpacked."""
         head = file.read(CHUNK_BYTES)
         kind = compression_of(head)
         if kind is None:
