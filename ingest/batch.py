@@ -18,6 +18,7 @@ from ingest.recent import Recent
 from ingest.records import Decoded, Int64, Layout, Rejected
 from ingest.segment import Arena, Pending, Registry, Segment
 from ingest.spanning import reduce_tails
+from ingest.spool import Spool
 from ingest.timing import Stages
 from ingest.tracefile import Reduced, TraceFile, groups_of
 from ingest.windowbook import WindowBook
@@ -80,6 +81,7 @@ class Batch:
         self.dictionaries: dict[str, str] = {}
         self.replays: tuple[str, ...] = ()
         self.reduced: dict[int, list[Reduced]] = {}
+        self.spool = Spool(store.data)
         self.spanning: dict[int, list[Reduced]] = {}
         """Windows that span segments, reduced from all their samples as of the last segment that touched them."""
         self.touched: dict[int, str] = {}
@@ -272,6 +274,7 @@ class Batch:
                 place = (tool, group.chamber, group.trace)
                 self.recent.add(place, group.layout, segment, self.registry, group.record, group.window, payload_ids, self.windows.new_ids)
         self._register(tool, staged, segment, record, listed)
+        self.spool.add(traces.reduced)
         for reduced in traces.reduced:
             self.reduced.setdefault(reduced.window.window_id, []).append(reduced)
         with self.stages("features"):
@@ -286,6 +289,7 @@ class Batch:
             held = reduce_tails(self.recent, window)
             self.spanning.pop(window.window_id, None)
             if held is not None:
+                self.spool.add(held)
                 self.spanning[window.window_id] = held
 
     def _register(self, tool: str, staged: StagedFile, segment: Segment, record: Int64, windows: dict[str, list[Window]]) -> None:

@@ -15,12 +15,16 @@ from ingest.batch import Batch
 from ingest.gaps import Gap, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
+from storage.files import SPLIT
 from storage.index import Facts, IndexDelta, Window
-from storage.schema import ACCOUNT, rows_table
+from storage.schema import ACCOUNT, arrow_schema, rows_table
 from storage.store import Change
 
 INLINE_ROWS = 512
 """Tables of at most this many rows go into the catalog itself; larger ones become a data file."""
+
+REWRITTEN = ("conflicts",)
+"""Tables whose files late events may rewrite: never in the catalog itself."""
 
 
 class Closing:
@@ -108,14 +112,14 @@ class Closing:
         rows: dict[str, pa.Table] = {
             "events": batch.events.table(),
             "windows_log": self._window_rows(seq),
-            "features_log": features.table_of(self._features, seq),
             "texts": _joined("texts", batch.tables["texts"]),
             "conflicts": _joined("conflicts", batch.tables["conflicts"]),
             "gaps_log": self._gap_rows(seq),
         }
         for name in list(rows):
-            if rows[name].num_rows > INLINE_ROWS:
+            if rows[name].num_rows > (0 if name in REWRITTEN else INLINE_ROWS):
                 batch.stager.write(name, rows.pop(name))
+        rows |= self._feature_rows(seq)
         rows |= {
             "superseded": self._superseded(seq),
             "streams_log": self._stream_rows(seq),
@@ -156,6 +160,15 @@ class Closing:
                 for w in self._revised
             ],
         )
+
+    def _feature_rows(self, seq: int) -> dict[str, pa.Table]:
+        """Return the feature rows if they are few; many become a data file."""
+        tables = features.tables(self._features, seq, self._batch.spool)
+        if self.features > INLINE_ROWS:
+            self._batch.stager.write_pieces("features_log", tables, arrow_schema("features_log"), SPLIT)
+            return {}
+        table = next(tables, None)
+        return {} if table is None else {"features_log": table}
 
     def _superseded(self, seq: int) -> pa.Table:
         windows = [("window", "", w.window_id, w.revision, seq) for w in [*self._replaced, *self._withdrawn]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ingest.batch import Batch
 from ingest.records import Float64
+from ingest.spool import Spool
 from ingest.tracefile import Reduced
 from kernels.missing import NULL
 from kernels.reduce import COLUMNS, reduce_windows
@@ -17,6 +18,7 @@ from storage.index import Window
 from storage.schema import arrow_schema
 
 WINDOWS_PER_READ = 512
+ROWS_PER_TABLE = 32_768
 FAR_US = 1 << 61
 
 
@@ -76,13 +78,20 @@ def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequ
     return out
 
 
-def table_of(pieces: Sequence[Reduced], revision: int) -> pa.Table:
-    """Return the feature rows of ``pieces``."""
+def tables(pieces: Sequence[Reduced], revision: int, spool: Spool) -> Iterator[pa.Table]:
+    """Yield the feature rows of ``pieces`` in bounded tables."""
+    begin = rows = 0
+    for i, piece in enumerate(pieces):
+        rows += len(piece.positions)
+        if rows >= ROWS_PER_TABLE or i == len(pieces) - 1:
+            yield _table(pieces[begin : i + 1], revision, spool)
+            begin, rows = i + 1, 0
+
+
+def _table(pieces: Sequence[Reduced], revision: int, spool: Spool) -> pa.Table:
     schema = arrow_schema("features_log")
-    if not pieces:
-        return schema.empty_table()
     lengths = [len(piece.positions) for piece in pieces]
-    statistics = np.concatenate([piece.statistics for piece in pieces])
+    statistics = np.concatenate([spool.load(piece) for piece in pieces])
     columns: dict[str, pa.Array] = {}
     for i, name in enumerate(COLUMNS):
         column = statistics[:, i]

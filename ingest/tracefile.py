@@ -29,6 +29,8 @@ class Reduced:
     positions: list[int]
     names: list[str]
     statistics: Float64
+    spooled: tuple[int, tuple[int, ...]] | None = None
+    """Where :class:`ingest.spool.Spool` put the statistics (offset, shape), if they are not here."""
 
 
 @dataclass(slots=True)
