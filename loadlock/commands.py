@@ -62,9 +62,11 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _ingest(options: argparse.Namespace) -> int:
+    from kernels.jit import is_cold
+
+    cold = is_cold()  # before any kernel is imported: numba makes the folder then
     from ingest.errors import UsageError
     from ingest.receipts import Summary
-    from kernels.jit import is_cold
     from loadlock.progress import progress
 
     stdin = "-" in options.sources
@@ -76,7 +78,7 @@ def _ingest(options: argparse.Namespace) -> int:
         for source in options.sources:
             if not Path(source).exists():
                 raise UsageError(f"{source}: no such file or folder")
-    if is_cold():
+    if cold:
         print("loadlock: compiling the kernels for this machine, once per version; this takes about a minute", file=sys.stderr)
     data = sys.stdin.buffer.read() if stdin else None
     try:
