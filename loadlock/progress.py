@@ -54,7 +54,7 @@ def progress(options: argparse.Namespace) -> Iterator[Any]:
             done[id(batch)] = (read, sum(account.samples for account in accounts), duplicates, quarantined)
             spent = max(0.001, time.monotonic() - begin)
             figures = [sum(item[i] for item in done.values()) for i in range(4)]
-            text = f"{figures[1] / spent:,.0f} samples/s, {figures[2]:,} duplicates, {figures[3]:,} quarantined"
+            text = f"{figures[0] >> 20:,} MB, {figures[1] / spent:,.0f} samples/s, {figures[2]:,} duplicates, {figures[3]:,} quarantined"
             bar.update(task, completed=min(figures[0], total * 0.99), figures=text)
 
         yield report
