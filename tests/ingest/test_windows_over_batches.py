@@ -40,8 +40,8 @@ def stime(second):
     return f"202603170800{second:02d}00"
 
 
-def trace(trid, second):
-    return secs.s6f1(secs.item("U1", trid), secs.item("U4", 1), stime(second), [secs.item("F8", 1.0)])
+def trace(trid, second, value=1.0):
+    return secs.s6f1(secs.item("U1", trid), secs.item("U4", 1), stime(second), [secs.item("F8", value)])
 
 
 def event(ceid, second, *values):
@@ -65,6 +65,7 @@ def digest_of(path, payloads, between=lambda path: None):
     [
         pytest.param([event(2, 10, "", "W1"), trace(7, 11), trace(9, 12), event(3, 20)], id="a trace without a chamber comes late"),
         pytest.param([trace(7, 11), event(2, 10, "A", "W1"), event(2, 10, "A", "W2"), event(3, 20)], id="two starts at one time"),
+        pytest.param([trace(7, 11), trace(7, 11, 2.0), event(2, 10, "A", "W1")], id="a start before a conflict comes late"),
     ],
 )
 def test_one_batch_gives_the_windows_of_many(frames, tmp_path):
