@@ -361,7 +361,7 @@ class Batch:
                 rows.append(
                     (
                         *(*key, int(segment.seq[i]), int(segment.time_us[i]), sensor.name, p + 1, value, windows[i] or None, payload),
-                        *(int(segment.byte_start[i]), texts.get(p), kept_id),
+                        *(int(segment.byte_start[i]), texts.get(p), kept_id, outcome.content[i]),
                     )
                 )
         self.tables["conflicts"].append(rows_table("conflicts", rows))

@@ -6,6 +6,7 @@ is looked up in history, contents included; all others are new without a look.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,8 +24,14 @@ ACCEPTED, CONFLICT, DUPLICATE = 0, 1, 2
 """Outcomes, the gravest for a frame's account last: a frame counts as the least of its records' outcomes."""
 
 Texts = tuple[tuple[int, str], ...]
-Content = tuple[tuple[int, ...], Texts]
-"""A record's value bits and its texts by position."""
+"""(position from 0, text)."""
+
+
+def content_digest(bits: Int64, texts: Texts) -> str:
+    """Return the SHA-256 of a record's content: its value bits (NaN canonical) and its texts by position."""
+    digest = hashlib.sha256(np.ascontiguousarray(bits, "<i8").tobytes())
+    digest.update(repr(texts).encode())
+    return digest.hexdigest()
 
 
 @dataclass(slots=True)
@@ -68,6 +75,8 @@ class Outcome:
 
     state: np.ndarray
     kept: dict[int, str | int] = field(default_factory=dict)
+    content: dict[int, str] = field(default_factory=dict)
+    """Digests of the conflicting records' contents."""
     overlaps: int = 0
 
 
@@ -81,7 +90,7 @@ class KeyBook:
         self._recent = recent
         self._stages = stages
         self.states: dict[int, StreamState] = {}
-        self._conflicts: dict[tuple[int, int, int], set[Content]] = {}
+        self._conflicts: dict[tuple[int, int, int], set[str]] = {}
         self._differing: list[tuple[int, int, str | int]] = []
 
     def state(self, stream: int) -> StreamState:
@@ -246,13 +255,14 @@ class KeyBook:
         bits = segment.values.view(np.int64)
         for place, (record, _, kept) in zip(places, differing, strict=True):
             a = int(segment.value_start[record])
-            content: Content = (tuple(bits[a : a + int(segment.count[record])].tolist()), segment.texts.get(record, ()))
+            content = content_digest(bits[a : a + int(segment.count[record])], segment.texts.get(record, ()))
             if content in self._conflicts[place]:
                 outcome.state[record] = DUPLICATE
                 continue
             self._conflicts[place].add(content)
             outcome.state[record] = CONFLICT
             outcome.kept[record] = kept
+            outcome.content[record] = content
 
     def _load_conflicts(self, places: set[tuple[int, int, int]]) -> None:
         """Look up the conflicting contents that are stored for ``places`` (stream, time, seq)."""
@@ -265,14 +275,10 @@ class KeyBook:
             ranges = merge_ranges(np.unique(np.asarray([time_us for _, time_us, _ in members], np.int64)))
             if not self._history.has_conflicts(tool):
                 continue
-            found = self._history.contents(tool, chamber, trace, sorted(names), ranges, "conflicts")
-            texts = self._history.conflict_texts(tool, chamber, trace, sorted(names), ranges) if len(found.seq) else {}
-            for i, (name, time_us, seq) in enumerate(zip(found.stream, found.time_us.tolist(), found.seq.tolist(), strict=True)):
+            for name, time_us, seq, content in self._history.conflicts(tool, chamber, trace, sorted(names), ranges):
                 stored = self._conflicts.get((names[name], time_us, seq))
                 if stored is not None:
-                    a = int(found.start[i])
-                    bits = tuple(found.bits[a : a + int(found.count[i])].tolist())
-                    stored.add((bits, texts.get((name, time_us, seq, found.payload[i]), ())))
+                    stored.add(content)
 
 
 def _within(keys: tuple[Int64, Int64], run: Int64) -> tuple[Int64, Int64]:

@@ -93,16 +93,14 @@ class History:
     def _query(self, query: str, parameters: dict[str, object]) -> pa.Table:
         return self._store.connection.execute(query, parameters).to_arrow_table()
 
-    def contents(
-        self, tool: str, chamber: str | None, trace: str, streams: Sequence[str], ranges: Sequence[tuple[int, int]], table: str = "traces"
-    ) -> Contents:
-        """Return the kept records (or, with ``table`` conflicts, the conflicting ones) of ``streams`` within ``ranges``."""
+    def contents(self, tool: str, chamber: str | None, trace: str, streams: Sequence[str], ranges: Sequence[tuple[int, int]]) -> Contents:
+        """Return the kept records of ``streams`` within ``ranges``."""
         where = _where(chamber, ranges)
         parameters = self._parameters(tool, chamber, trace, streams)
         columns = "stream, epoch_us(ts) AS time_us, seq, position, value, payload_id, byte_start"
-        query = source(table, columns, where, _paths(self.staged, table, tool, ranges))
+        query = source("traces", columns, where, _paths(self.staged, "traces", tool, ranges))
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq, payload_id, byte_start, position", parameters)
-        texts = self._texts(tool, where, parameters, ranges) if table == "traces" and self._has_texts(tool) else {}
+        texts = self._texts(tool, where, parameters, ranges) if self._has_texts(tool) else {}
         return _contents(rows, texts)
 
     def has_conflicts(self, tool: str) -> bool:
@@ -121,21 +119,15 @@ class History:
             found.setdefault((stream, time_us, seq), []).append((position - 1, text))
         return {key: tuple(sorted(items)) for key, items in found.items()}
 
-    def conflict_texts(
+    def conflicts(
         self, tool: str, chamber: str | None, trace: str, streams: Sequence[str], ranges: Sequence[tuple[int, int]]
-    ) -> dict[tuple[str, int, int, str], tuple[tuple[int, str], ...]]:
-        """Return (stream, time, seq, payload) -> texts of stored conflicts."""
-        query = source(
-            "conflicts",
-            "stream, epoch_us(ts) AS time_us, seq, payload_id, position, text",
-            _where(chamber, ranges) + " AND text IS NOT NULL",
-            _paths(self.staged, "conflicts", tool, ranges),
-        )
-        found: dict[tuple[str, int, int, str], list[tuple[int, str]]] = {}
-        rows = self._store.connection.execute(query, self._parameters(tool, chamber, trace, streams)).fetchall()
-        for stream, time_us, seq, payload, position, text in rows:
-            found.setdefault((stream, time_us, seq, payload), []).append((position - 1, text))
-        return {key: tuple(sorted(items)) for key, items in found.items()}
+    ) -> list[tuple[str, int, int, str]]:
+        """Return (stream, time, seq, digest of the content) of the conflicting records that are stored."""
+        columns = "stream, epoch_us(ts) AS time_us, seq, content"
+        query = source("conflicts", columns, _where(chamber, ranges), _paths(self.staged, "conflicts", tool, ranges))
+        return self._store.connection.execute(
+            f"SELECT DISTINCT * FROM ({query})", self._parameters(tool, chamber, trace, streams)
+        ).fetchall()
 
     def keys(self, tool: str, chamber: str | None, trace: str, stream: str, lo: int, hi: int) -> tuple[Int64, Int64]:
         """Return (time_us, seq) of every kept record of one stream within [lo, hi], sorted."""

@@ -50,7 +50,7 @@ STATISTICS = ("first", "last", "min", "max", "mean", "std", "median", "p05", "p9
 
 _DEFINITIONS = {
     "traces": _TRACE,
-    "conflicts": f"{_TRACE}, text VARCHAR, kept_payload_id VARCHAR",
+    "conflicts": f"{_TRACE}, text VARCHAR, kept_payload_id VARCHAR, content VARCHAR",
     "texts": f"{_WHERE}, seq BIGINT, ts TIMESTAMP, sensor VARCHAR, position INTEGER, text VARCHAR, payload_id VARCHAR",
     "events": "tool VARCHAR, chamber VARCHAR, event VARCHAR, ceid BIGINT, dataid BIGINT, ts TIMESTAMP, vars VARCHAR, payload_id VARCHAR, "
     f"byte_start BIGINT, {_CONTEXT}, role VARCHAR, system_bytes BIGINT, body_digest VARCHAR",

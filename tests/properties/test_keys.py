@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.gaps import gaps_of
-from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook
+from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, content_digest
 from ingest.recent import Recent
 from ingest.records import StreamKey
 from ingest.segment import Registry, Segment
@@ -34,12 +34,11 @@ class FakeHistory:
 
     def __init__(self):
         self.kept = {}
-        self.conflicts = []
+        self.rivals = []
 
-    def contents(self, _tool, _chamber, _trace, _streams, ranges, table="traces"):
+    def contents(self, _tool, _chamber, _trace, _streams, ranges):
         inside = lambda key: any(lo <= key[0] <= hi for lo, hi in ranges)  # noqa: E731
-        source = self.kept.items() if table == "traces" else self.conflicts
-        rows = sorted((key, value) for key, value in source if inside(key))
+        rows = sorted((key, value) for key, value in self.kept.items() if inside(key))
         n = len(rows)
         column = lambda i: np.asarray([key[i] for key, _ in rows], np.int64)  # noqa: E731
         bits = np.asarray([float(v) for _, v in rows], np.float64).view(np.int64)
@@ -48,8 +47,9 @@ class FakeHistory:
     def has_conflicts(self, _tool):
         return True
 
-    def conflict_texts(self, *_arguments):
-        return {}
+    def conflicts(self, _tool, _chamber, _trace, _streams, _ranges):
+        one = lambda value: np.asarray([value], np.float64).view(np.int64)  # noqa: E731
+        return [("", *key, content_digest(one(float(value)), ())) for key, value in self.rivals]
 
     def keys(self, _tool, _chamber, _trace, _stream, lo, hi):
         found = sorted(key for key in self.kept if lo <= key[0] <= hi)
@@ -101,7 +101,7 @@ def deliver(batches, period_us, cuts):
                     assert (time, seq) not in history.kept
                     history.kept[time, seq] = value
                 elif state == CONFLICT:
-                    history.conflicts.append(((time, seq), value))
+                    history.rivals.append(((time, seq), value))
         index.held = [tuple(row) for row in book.state(0).now.tolist()]
     return outcomes, history, index.held
 
@@ -118,7 +118,7 @@ def test_any_order_and_cut_gives_the_runs_gaps_and_contents_of_the_set(records, 
     if period_us == -1:
         assert gaps_of(np.asarray(runs, np.int64), -1) == slow.gaps_of(sorted(keys))
     contents = {(t, t if period_us >= 0 else s, v) for t, s, v in records}
-    stored = {(*key, value) for key, value in [*history.kept.items(), *history.conflicts]}
+    stored = {(*key, value) for key, value in [*history.kept.items(), *history.rivals]}
     assert stored == contents
     assert outcomes[ACCEPTED] == len(keys)
     assert outcomes[CONFLICT] == len(contents) - len(keys)

@@ -57,9 +57,9 @@ def event(ceid, second, *values):
     return secs.s6f11(ceid, [(1, [secs.text(stime(second)), *(secs.text(value) for value in values)])])
 
 
-SECOND = st.integers(0, 50)
+SECOND = st.one_of(st.integers(0, 8), st.integers(0, 50))
 FRAME = st.one_of(
-    st.builds(sample, st.sampled_from([7, 8]), st.integers(1, 12), SECOND, st.sampled_from([1.0, 2.5])),
+    st.builds(sample, st.sampled_from([7, 7, 8, 9]), st.integers(1, 6), SECOND, st.sampled_from([1.0, 2.5, 4.0])),
     st.builds(lambda s, lot: event(1, s, lot), SECOND, st.sampled_from(["L1", "L2"])),
     st.builds(
         lambda s, c, w, p: event(2, s, c, w, p),
