@@ -66,7 +66,7 @@ class EventBook:
             if timed:
                 ceid = events.ceid[i]
                 context.append(
-                    ContextEvent(times[i], events.role[i], -1 if ceid is None else ceid, identity[2], chamber, tuple(events.context[i]))  # type: ignore[arg-type]
+                    ContextEvent(times[i], events.role[i], -1 if ceid is None else ceid, identity[2], chamber, events.context[i])
                 )
         return fresh, context
 

@@ -16,7 +16,7 @@ from ingest.intake import Settings
 from ingest.receipts import Receipt, Summary
 from ingest.recent import Recent
 from ingest.sources import Delivery
-from storage.index import IndexDelta, KnownPayload
+from storage.index import IndexDelta
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
 
@@ -28,7 +28,6 @@ class _Member:
     delivery: Delivery
     payload: Payload | None = None
     receipt: Receipt | None = None
-    replays: KnownPayload | None = None
     twin: Payload | None = None
 
 
@@ -146,7 +145,7 @@ class Group:
         if known is None and twin is None:
             return False
         same = sha256 == (known.sha256 if known else twin.sha256 if twin else "")
-        member.replays, member.twin = known, twin
+        member.twin = twin
         member.receipt = Receipt(
             payload_id=known.payload_id if known else twin.payload_id if twin else None,
             key=key,
@@ -226,7 +225,7 @@ class Group:
         self._batch = self._new_batch()
         self._keys.clear()
         for member in self.members:
-            member.payload = member.receipt = member.replays = member.twin = None
+            member.payload = member.receipt = member.twin = None
             self._admit(member)
 
     def _record_refusals(self) -> None:

@@ -77,7 +77,6 @@ class Outcome:
     kept: dict[int, str | int] = field(default_factory=dict)
     content: dict[int, str] = field(default_factory=dict)
     """Digests of the conflicting records' contents."""
-    overlaps: int = 0
 
 
 class KeyBook:
@@ -171,12 +170,10 @@ class KeyBook:
             wanted[places[found >= 0]] = False
             rivals = np.flatnonzero(known[leader] >= 0)
             self._judge(segment, outcome, record[rivals], contents, known[leader[rivals]], stream[rivals])
-            outcome.overlaps += len(rivals)
             repeated = repeated & (known[leader] < 0)
         rivals = np.flatnonzero(repeated)
         if len(rivals):
             self._judge_within(segment, outcome, record[rivals], record[leader[rivals]], stream[rivals])
-            outcome.overlaps += len(rivals)
         self._settle_differing(segment, outcome)
 
     def _lookups(

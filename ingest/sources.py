@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,8 +114,3 @@ def from_bytes(data: bytes, config: Config, *, tool: str | None, format: str | N
     if tool is None and not (mapping and config.tables[mapping].tool):
         raise UsageError(f"{source}: no tool can be told; give --tool NAME")
     return Delivery(source, None, data, len(data), kind, mapping, tool, {}, key)
-
-
-def standard_input() -> bytes:
-    """Read all of standard input."""
-    return sys.stdin.buffer.read()

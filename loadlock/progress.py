@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-FIRST_AFTER_S = 0.5
-
 
 def _total(sources: list[str]) -> int:
     size = 0
