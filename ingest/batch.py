@@ -16,13 +16,13 @@ from ingest.eventbook import EventBook
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.recent import Recent
 from ingest.records import Decoded, Int64, Layout, Rejected
+from ingest.rows import conflicts_table, texts_table
 from ingest.segment import Arena, Pending, Registry, Segment
 from ingest.spanning import reduce_tails
 from ingest.spool import Spool
 from ingest.timing import Stages
 from ingest.tracefile import Reduced, TraceFile, groups_of
 from ingest.windowbook import WindowBook
-from kernels.missing import NULL_BITS
 from storage.files import StagedFile, Stager
 from storage.history import History, StagedTraces
 from storage.index import Window
@@ -159,7 +159,8 @@ class Batch:
             chosen = accepted[tools[segment.stream[accepted]] == number]
             if len(chosen):
                 self._write(tool, segment, chosen)
-        self._keep_conflicts(segment, outcome)
+        if outcome.kept:
+            self._keep_conflicts(segment, outcome)
 
     # --- events
 
@@ -281,7 +282,9 @@ class Batch:
             for window_id in np.unique(window[window > 0]).tolist():
                 self._reduce_spanning(by_id[window_id], again=window_id in self.touched)
                 self.touched[window_id] = tool
-        self._keep_texts(segment, record)
+        texts = texts_table(segment, self.registry, record, payload_ids)
+        if texts.num_rows:
+            self.tables["texts"].append(texts)
 
     def _reduce_spanning(self, window: Window, *, again: bool) -> None:
         """Reduce a window of which other segments hold samples too, while the tails in memory still have them."""
@@ -324,47 +327,15 @@ class Batch:
                 )
         return window
 
-    def _keep_texts(self, segment: Segment, record: Int64) -> None:
-        if not segment.texts:
-            return
-        rows = []
-        for i in record[np.isin(record, np.fromiter(segment.texts, np.int64))].tolist():
-            key = self.registry.streams[int(segment.stream[i])]
-            layout = self.registry.layouts[int(segment.layout[i])]
-            payload = self.payloads[int(segment.payload[i])].payload_id
-            rows += [
-                (*key, int(segment.seq[i]), int(segment.time_us[i]), layout[p].name, p + 1, text, payload) for p, text in segment.texts[i]
-            ]
-        if rows:
-            self.tables["texts"].append(rows_table("texts", rows))
-
     def _keep_conflicts(self, segment: Segment, outcome: Outcome) -> None:
-        if not outcome.kept:
-            return
         record = np.asarray(sorted(outcome.kept), np.int64)
-        bits = segment.values.view(np.int64)
-        rows = []
-        windows: dict[int, int] = {}
-        for tool in {self.registry.streams[int(segment.stream[i])].tool for i in record}:
-            own = np.asarray([i for i in record.tolist() if self.registry.streams[int(segment.stream[i])].tool == tool], np.int64)
-            windows |= dict(zip(own.tolist(), self.assign(tool, segment, own, create=False).tolist(), strict=True))
-        for i in record.tolist():
-            key = self.registry.streams[int(segment.stream[i])]
-            layout = self.registry.layouts[int(segment.layout[i])]
-            kept = outcome.kept[i]
-            kept_id = self.payloads[kept].payload_id if isinstance(kept, int) else kept
-            texts = dict(segment.texts.get(i, ()))
-            payload = self.payloads[int(segment.payload[i])].payload_id
-            a = int(segment.value_start[i])
-            for p, sensor in enumerate(layout):
-                value = None if bits[a + p] == NULL_BITS else float(segment.values[a + p])
-                rows.append(
-                    (
-                        *(*key, int(segment.seq[i]), int(segment.time_us[i]), sensor.name, p + 1, value, windows[i] or None, payload),
-                        *(int(segment.byte_start[i]), texts.get(p), kept_id, outcome.content[i]),
-                    )
-                )
-        self.tables["conflicts"].append(rows_table("conflicts", rows))
+        window = np.zeros(len(record), np.int64)
+        tools = np.asarray([self.registry.streams[i].tool for i in segment.stream[record].tolist()])
+        for tool in dict.fromkeys(tools.tolist()):
+            own = tools == tool
+            window[own] = self.assign(tool, segment, record[own], create=False)
+        payload_ids = [payload.payload_id for payload in self.payloads]
+        self.tables["conflicts"].append(conflicts_table(segment, self.registry, outcome, record, window, payload_ids))
 
     def _spill(self) -> None:
         """Write small tables that wait in memory, so that the next segment's look at history finds them."""

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from ingest.hsms_frames import Stretch
 from ingest.hsms_settings import NO_COUNT, Settings
-from ingest.items import BLANKS, INTEGER, NUMBER, jis_text, localized_text, plain_text
+from ingest.hsms_sides import texts_beside
+from ingest.items import plain_text
 from ingest.records import Int64, Layout, Records, StreamKey
 from ingest.zone import to_utc
 from kernels import secs
 from kernels.secs_text import EMPTY, LOCAL, UNREADABLE
-from kernels.secs_values import SIDE_JIS, SIDE_LOCALIZED, SIDE_NUMBER, SIDE_SIGNED, SIDE_UNSIGNED
+from storage.texts import Texts, texts_of
 
-EXACT = 1 << 53
 LOWEST = int(np.iinfo(np.int64).min)
 Bytes = npt.NDArray[np.uint8]
 
@@ -39,17 +39,13 @@ class Messages:
     value_start: Int64
     positions: Int64
     values: npt.NDArray[np.float64]
-    text_message: list[int]
-    text_position: list[int]
-    text: list[str]
+    texts: Texts
 
     def select(self, keep: npt.NDArray[np.bool_]) -> Messages:
         """Return the messages where ``keep`` holds, their values moved together."""
         if keep.all():
             return self
         positions = self.positions[keep]
-        number = (np.cumsum(keep) - 1).tolist()
-        texts = [(number[m], p, t) for m, p, t in zip(self.text_message, self.text_position, self.text, strict=True) if keep[m]]
         return Messages(
             self.start[keep],
             self.stop[keep],
@@ -61,25 +57,8 @@ class Messages:
             np.cumsum(positions) - positions,
             positions,
             self.values[np.repeat(keep, self.positions)],
-            [m for m, _, _ in texts],
-            [p for _, p, _ in texts],
-            [t for _, _, t in texts],
+            self.texts.select(np.flatnonzero(keep)),
         )
-
-
-def side_text(kind: int, a: int, raw: bytes) -> tuple[float | None, str | None]:
-    """Return (the number, or None where the kernel has written it; the text to keep, or None) of one side entry."""
-    if kind == SIDE_SIGNED:
-        return None, str(a)
-    if kind == SIDE_UNSIGNED:
-        return None, str(a & 0xFFFF_FFFF_FFFF_FFFF)
-    text = localized_text(raw) if kind == SIDE_LOCALIZED else jis_text(raw) if kind == SIDE_JIS else plain_text(raw)
-    number = text.strip(BLANKS)
-    if kind not in (SIDE_NUMBER, SIDE_LOCALIZED) or not (number.isascii() and NUMBER.fullmatch(number)):
-        return None, text or None
-    value = float(number)
-    beyond = INTEGER.fullmatch(number) and (abs(value) > EXACT or (abs(value) == EXACT and int(number.lstrip("+-0")) > EXACT))
-    return value, number if beyond else None
 
 
 def messages_of(stretch: Stretch, buf: Bytes, base: int, settings: Settings, traces: list[str], zone: str) -> tuple[Messages, Int64]:
@@ -103,26 +82,8 @@ def messages_of(stretch: Stretch, buf: Bytes, base: int, settings: Settings, tra
         m[secs.VALUE_START],
         m[secs.POSITIONS],
         stretch.values,
-        [],
-        [],
-        [],
+        texts_beside(stretch.sides, buf, m[secs.VALUE_START], stretch.values),
     )
-    known: dict[tuple[int, bytes], tuple[float | None, str | None]] = {}
-    for message, position, kind, a, length in stretch.sides.T.tolist():
-        raw = buf[a : a + length].tobytes() if length else b""
-        if length:
-            found = known.get((kind, raw))
-            if found is None:
-                found = known[kind, raw] = side_text(kind, a, raw)
-        else:
-            found = side_text(kind, a, raw)
-        value, text = found
-        if value is not None:
-            stretch.values[int(out.value_start[message]) + position] = value
-        if text is not None:
-            out.text_message.append(message)
-            out.text_position.append(position)
-            out.text.append(text)
     return out, flag
 
 
@@ -191,14 +152,13 @@ def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
             named.append(layout)
     stream, layout = stream_of[inverse], layout_of[inverse]
     seq, time_us, late_us, value_start = m.seq, m.time_us, m.late_us, m.value_start
-    text_record, text_position = np.array(m.text_message, np.int64), np.array(m.text_position, np.int64)
+    texts = m.texts
     if grouped:
         message, seq, time_us, late_us, value_start = _expand(m, group, period, per)
         stream, layout, frames = stream[message], layout[message], frames[message]
         first = np.cumsum(group) - group
-        nth = text_position // per[text_record]
-        text_position = text_position - nth * per[text_record]
-        text_record = first[text_record] + nth
+        nth = texts.position // per[texts.record]
+        texts = texts_of(first[texts.record] + nth, texts.position - nth * per[texts.record], texts.text)
     return Records(
         streams=list(streams),
         layouts=named,
@@ -212,9 +172,7 @@ def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
         frame=frames,
         value_start=value_start,
         values=m.values,
-        text_record=text_record,
-        text_position=text_position.astype(np.int32),
-        text=m.text,
+        texts=texts,
         timed=[False] * len(streams),
         period_us=periods,
     )

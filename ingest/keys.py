@@ -17,20 +17,18 @@ from ingest.records import Int64, StreamKey
 from ingest.segment import Registry, Segment
 from ingest.timing import Stages
 from kernels import sequence
-from storage.history import Contents, History, merge_ranges
+from storage.history import Contents, History, merge_ranges, spans_of
 from storage.index import Index, Run
+from storage.texts import same_texts
 
 ACCEPTED, CONFLICT, DUPLICATE = 0, 1, 2
 """Outcomes, the gravest for a frame's account last: a frame counts as the least of its records' outcomes."""
 
-Texts = tuple[tuple[int, str], ...]
-"""(position from 0, text)."""
 
-
-def content_digest(bits: Int64, texts: Texts) -> str:
+def content_digest(bits: Int64, texts: Sequence[tuple[int, str]]) -> str:
     """Return the SHA-256 of a record's content: its value bits (NaN canonical) and its texts by position."""
     digest = hashlib.sha256(np.ascontiguousarray(bits, "<i8").tobytes())
-    digest.update(repr(texts).encode())
+    digest.update(repr(tuple(texts)).encode())
     return digest.hexdigest()
 
 
@@ -201,9 +199,7 @@ class KeyBook:
             names = [self._registry.streams[number].stream for _, _, number in members]
             contents = self._history.contents(tool, chamber, trace, names, ranges)
             found = np.full(len(places), -1, np.int64)
-            begin: dict[str, tuple[int, int]] = {}
-            for i, name in enumerate(contents.stream):
-                begin[name] = (begin.get(name, (i, i))[0], i + 1)
+            begin = spans_of(contents.stream)
             offset = 0
             for a, b, number in members:
                 count = int(wanted[a:b].sum())
@@ -223,11 +219,7 @@ class KeyBook:
             contents.start[known],
             contents.count[known],
         )
-        if contents.texts or segment.texts:
-            for i in np.flatnonzero(same).tolist():
-                k = int(known[i])
-                texts = contents.texts.get((contents.stream[k], int(contents.time_us[k]), int(contents.seq[k])), ())
-                same[i] = texts == segment.texts.get(int(record[i]), ())
+        same &= same_texts(segment.texts, record, contents.texts, known)
         outcome.state[record[same]] = DUPLICATE
         for i in np.flatnonzero(~same).tolist():
             self._differing.append((int(record[i]), int(stream[i]), contents.payload[int(known[i])]))
@@ -237,9 +229,7 @@ class KeyBook:
         same = sequence.same_content(
             bits, segment.value_start[record], segment.count[record], bits, segment.value_start[first], segment.count[first]
         )
-        if segment.texts:
-            for i in np.flatnonzero(same).tolist():
-                same[i] = segment.texts.get(int(record[i]), ()) == segment.texts.get(int(first[i]), ())
+        same &= same_texts(segment.texts, record, segment.texts, first)
         outcome.state[record[same]] = DUPLICATE
         for i in np.flatnonzero(~same).tolist():
             self._differing.append((int(record[i]), int(stream[i]), int(segment.payload[first[i]])))
@@ -252,7 +242,7 @@ class KeyBook:
         bits = segment.values.view(np.int64)
         for place, (record, _, kept) in zip(places, differing, strict=True):
             a = int(segment.value_start[record])
-            content = content_digest(bits[a : a + int(segment.count[record])], segment.texts.get(record, ()))
+            content = content_digest(bits[a : a + int(segment.count[record])], segment.texts.of(record))
             if content in self._conflicts[place]:
                 outcome.state[record] = DUPLICATE
                 continue

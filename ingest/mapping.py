@@ -13,6 +13,7 @@ from json.encoder import encode_basestring
 from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from ingest.config import TableSection, ToolColumn
 from ingest.errors import MappingMissing
@@ -22,6 +23,7 @@ from ingest.records import Context, Int64, Layout, Records, Sensor, StreamKey
 from ingest.zone import to_utc
 from kernels.text import densify
 from kernels.text_time import UNREAD, VOID
+from storage.texts import texts_of
 
 CONTEXTS = Context._fields
 SHOWN_COLUMNS = 40
@@ -244,8 +246,8 @@ class TableMapping:
         if integers is not None:
             _mark(reasons, ~integers.sound, _BAD_SEQ)
         numbers = rows.numbers(bound.sensors)
-        if None in numbers.texts:
-            undecodable = [row for row, text in zip(numbers.row.tolist(), numbers.texts, strict=True) if text is None]
+        if numbers.texts.null_count:
+            undecodable = numbers.row[numbers.texts.is_null().to_numpy(zero_copy_only=False)]
             _mark(reasons, np.isin(np.arange(rows.n), undecodable), _BAD_TEXT)
         kept = np.flatnonzero(reasons == 0)
         refused = [self._refusal(rows, bound, tool, int(reasons[row]), row) for row in np.flatnonzero(reasons).tolist()]
@@ -264,7 +266,7 @@ class TableMapping:
         place = np.full(batch.rows.n, -1, np.int64)
         place[kept] = np.arange(n)
         with_text = place[numbers.row]
-        shown = with_text >= 0
+        shown = np.flatnonzero(with_text >= 0)
         timed = integers is None
         period_us = round(self.table.period * 1e6) if timed and self.table.period else 0
         return Records(
@@ -280,9 +282,7 @@ class TableMapping:
             frame=np.arange(n, dtype=np.int64),
             value_start=np.arange(n, dtype=np.int64) * len(bound.layout),
             values=(numbers.values if every else numbers.values[kept]).reshape(-1),
-            text_record=with_text[shown],
-            text_position=numbers.column[shown].astype(np.int32),
-            text=[text for text, show in zip(numbers.texts, shown.tolist(), strict=True) if show and text is not None],
+            texts=texts_of(with_text[shown], numbers.column[shown], numbers.texts.take(pa.array(shown))),
             timed=[timed] * len(streams),
             period_us=[period_us] * len(streams),
         )

@@ -15,6 +15,7 @@ from ingest.segment import Registry, Segment
 from kernels.gather import transpose
 from kernels.sequence import find_keys
 from storage.history import Contents
+from storage.texts import Texts
 
 TAIL_RECORDS = 1024
 TAIL_SAMPLES = 1 << 21
@@ -37,7 +38,7 @@ class Tail:
     values: Float64
     payloads: list[str]
     payload: Int64
-    texts: dict[int, tuple[tuple[int, str], ...]]
+    texts: Texts
 
     @property
     def width(self) -> int:
@@ -49,10 +50,9 @@ class Tail:
         if stream not in self.streams:
             return None
         at = np.flatnonzero(self.stream == self.streams.index(stream))
-        texts = {(stream, int(self.time_us[i]), int(self.seq[i])): self.texts[i] for i in at.tolist() if i in self.texts}
         count = np.full(len(at), self.width, np.int64)
         payload = [self.payloads[i] for i in self.payload[at].tolist()]
-        bits = self.values.view(np.int64)
+        bits, texts = self.values.view(np.int64), self.texts.select(at)
         return Contents([stream] * len(at), self.time_us[at], self.seq[at], at * self.width, count, bits, payload, texts), at
 
 
@@ -121,7 +121,7 @@ class Recent:
             np.ascontiguousarray(flat).reshape(-1),
             list(payload_ids),
             segment.payload[chosen].astype(np.int64),
-            {i: segment.texts[r] for i, r in enumerate(chosen.tolist()) if r in segment.texts} if segment.texts else {},
+            segment.texts.select(chosen),
         )
         ids, counts = np.unique(window, return_counts=True)
         held = dict(zip(*(a.tolist() for a in np.unique(tail.window, return_counts=True)), strict=True))

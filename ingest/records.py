@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from storage.texts import Texts
+
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float64 = npt.NDArray[np.float64]
@@ -74,7 +76,7 @@ class Records:
     A record's samples are ``values[value_start : value_start + len(layouts[layout])]``, NULL and NaN as in ``kernels.missing``.
     ``late_us`` differs from ``time_us`` where a local time was read in a repeated hour: the later of the two readings.
     ``context`` is -1 where windows come from events, else an index into ``contexts``.
-    Text values (and 64-bit integers beyond 2**53, exactly) stand beside: record index, position from 0, text.
+    Text values (and 64-bit integers beyond 2**53, exactly) stand beside, in ``texts``.
     """
 
     streams: list[StreamKey]
@@ -89,9 +91,7 @@ class Records:
     frame: Int64
     value_start: Int64
     values: Float64
-    text_record: Int64
-    text_position: Int32
-    text: list[str]
+    texts: Texts
     timed: list[bool] = field(default_factory=list)
     """Per stream: True where the sequence is a sparse time (seq = time_us), not a counter."""
     period_us: list[int] = field(default_factory=list)

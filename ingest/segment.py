@@ -9,6 +9,8 @@ import numpy as np
 
 from ingest.records import Context, Decoded, Float64, Int32, Int64, Layout, Records, StreamKey
 from kernels.sequence import COUNTER
+from storage.texts import Texts
+from storage.texts import joined as texts_joined
 
 
 class Registry:
@@ -67,7 +69,7 @@ class Segment:
     frame_start: Int64
     frame_stop: Int64
     frame_payload: Int32
-    texts: dict[int, tuple[tuple[int, str], ...]]
+    texts: Texts
     byte_start: Int64 = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,8 +153,9 @@ def _join(parts: list[tuple[int, Decoded]], registry: Registry, values: Float64)
         name: [] for name in ("stream", "layout", "context", "seq", "time", "late", "payload", "frame", "start", "count")
     }
     frame_start, frame_stop, frame_payload = [], [], []
-    texts: dict[int, list[tuple[int, str]]] = {}
-    frames = total = 0
+    texts: list[Texts] = []
+    records_in: list[int] = []
+    frames = 0
     for payload, part in parts:
         frame_start.append(part.frame_start)
         frame_stop.append(part.frame_stop)
@@ -173,9 +176,8 @@ def _join(parts: list[tuple[int, Decoded]], registry: Registry, values: Float64)
             columns["frame"].append(np.where(records.frame >= 0, records.frame + frames, -1))
             columns["start"].append(records.value_start)
             columns["count"].append(widths[records.layout])
-            for record, position, text in zip(records.text_record.tolist(), records.text_position.tolist(), records.text, strict=True):
-                texts.setdefault(record + total, []).append((position, text))
-            total += n
+            texts.append(records.texts)
+            records_in.append(n)
         frames += len(part.frame_start)
 
     def joined(name: str, kind: type) -> np.ndarray:
@@ -196,5 +198,5 @@ def _join(parts: list[tuple[int, Decoded]], registry: Registry, values: Float64)
         np.concatenate(frame_start) if frame_start else np.empty(0, np.int64),
         np.concatenate(frame_stop) if frame_stop else np.empty(0, np.int64),
         np.concatenate(frame_payload) if frame_payload else np.empty(0, np.int32),
-        {record: tuple(sorted(items)) for record, items in texts.items()},
+        texts_joined(texts, records_in),
     )

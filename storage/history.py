@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kernels.missing import NULL_BITS
+from kernels.sequence import find_keys
 from storage.store import Store
+from storage.texts import NO_TEXTS, Texts, texts_of
 
 Int64 = npt.NDArray[np.int64]
-TextKey = tuple[str, int, int]
-"""(stream, time_us, seq)."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Contents:
     count: Int64
     bits: Int64
     payload: list[str]
-    texts: dict[TextKey, tuple[tuple[int, str], ...]]
+    texts: Texts
 
 
 def _paths(staged: Iterable[StagedTraces], table: str, tool: str, ranges: Sequence[tuple[int, int]]) -> list[str]:
@@ -100,8 +100,13 @@ class History:
         columns = "stream, epoch_us(ts) AS time_us, seq, position, value, payload_id, byte_start"
         query = source("traces", columns, where, _paths(self.staged, "traces", tool, ranges))
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq, payload_id, byte_start, position", parameters)
-        texts = self._texts(tool, where, parameters, ranges) if self._has_texts(tool) else {}
-        return _contents(rows, texts)
+        contents = _contents(rows)
+        if len(contents.stream) and self._has_texts(tool):
+            query = source(
+                "texts", "stream, epoch_us(ts) AS time_us, seq, position, text", where, _paths(self.staged, "texts", tool, ranges)
+            )
+            contents.texts = _texts(self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq", parameters), contents)
+        return contents
 
     def has_conflicts(self, tool: str) -> bool:
         """Tell whether any conflict of ``tool`` is stored."""
@@ -109,15 +114,6 @@ class History:
 
     def _has_texts(self, tool: str) -> bool:
         return self._store.index.facts(tool).has_texts or any(place.table == "texts" and place.tool == tool for place in self.staged)
-
-    def _texts(
-        self, tool: str, where: str, parameters: dict[str, object], ranges: Sequence[tuple[int, int]]
-    ) -> dict[TextKey, tuple[tuple[int, str], ...]]:
-        query = source("texts", "stream, epoch_us(ts) AS time_us, seq, position, text", where, _paths(self.staged, "texts", tool, ranges))
-        found: dict[TextKey, list[tuple[int, str]]] = {}
-        for stream, time_us, seq, position, text in self._store.connection.execute(query, parameters).fetchall():
-            found.setdefault((stream, time_us, seq), []).append((position - 1, text))
-        return {key: tuple(sorted(items)) for key, items in found.items()}
 
     def conflicts(
         self, tool: str, chamber: str | None, trace: str, streams: Sequence[str], ranges: Sequence[tuple[int, int]]
@@ -163,12 +159,38 @@ class History:
         return [row[0] for row in self._store.connection.execute(query, parameters).fetchall()]
 
 
-def _contents(rows: pa.Table, texts: dict[TextKey, tuple[tuple[int, str], ...]]) -> Contents:
+def spans_of(names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return name -> [begin, end) of sorted ``names``."""
+    spans: dict[str, tuple[int, int]] = {}
+    for i, name in enumerate(names):
+        spans[name] = (spans.get(name, (i, i))[0], i + 1)
+    return spans
+
+
+def _texts(rows: pa.Table, contents: Contents) -> Texts:
+    """Give the texts in ``rows``, sorted by (stream, time, seq), to the records of ``contents``."""
+    rows = rows.combine_chunks()
+    if not rows.num_rows:
+        return NO_TEXTS
+    streams = rows.column("stream").combine_chunks().dictionary_encode()
+    code, time_us, seq = streams.indices.to_numpy(), rows.column("time_us").to_numpy(), rows.column("seq").to_numpy()
+    record = np.full(rows.num_rows, -1, np.int64)
+    begin = spans_of(contents.stream)
+    for number, name in enumerate(streams.dictionary.to_pylist()):
+        (lo, hi), own = begin.get(name, (0, 0)), code == number
+        found = find_keys(time_us[own], seq[own], contents.time_us[lo:hi], contents.seq[lo:hi])
+        record[own] = np.where(found >= 0, found + lo, -1)
+    known = np.flatnonzero(record >= 0)
+    position = rows.column("position").to_numpy()[known] - 1
+    return texts_of(record[known], position, rows.column("text").combine_chunks().take(pa.array(known)))
+
+
+def _contents(rows: pa.Table) -> Contents:
     """Cut sorted narrow rows into records."""
     n = rows.num_rows
     if n == 0:
         empty = np.empty(0, np.int64)
-        return Contents([], empty, empty, empty, empty, empty, [], texts)
+        return Contents([], empty, empty, empty, empty, empty, [], NO_TEXTS)
     rows = rows.combine_chunks()
     stream = rows.column("stream").combine_chunks().dictionary_encode()
     payload = rows.column("payload_id").combine_chunks().dictionary_encode()
@@ -186,5 +208,5 @@ def _contents(rows: pa.Table, texts: dict[TextKey, tuple[tuple[int, str], ...]])
         bits[value.is_null().to_numpy(zero_copy_only=False)] = NULL_BITS
     names, owners = stream.dictionary.to_pylist(), payload.dictionary.to_pylist()
     return Contents(
-        [names[i] for i in code[start]], time_us[start], seq[start], start, count, bits, [owners[i] for i in owner[start]], texts
+        [names[i] for i in code[start]], time_us[start], seq[start], start, count, bits, [owners[i] for i in owner[start]], NO_TEXTS
     )

@@ -232,7 +232,7 @@ class ArrowRows:
     def numbers(self, columns: Int64) -> Numbers:
         """Read columns as doubles."""
         values = np.empty((self.n, len(columns)), np.float64)
-        rows, places, texts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, object)]
+        rows, places, texts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [pa.array([], pa.string())]
         for place, column in enumerate(columns.tolist()):
             array = self._array(column)
             kind = array.type
@@ -241,16 +241,16 @@ class ArrowRows:
                 if len(wide):
                     rows.append(wide)
                     places.append(np.full(len(wide), place, np.int64))
-                    texts.append(np.array([str(value) for value in array.take(wide).to_pylist()], object))
+                    texts.append(array.take(pa.array(wide)).cast(pa.string()))
                 continue
             found = self.fields(column).numbers(_FIRST)
             values[:, place] = found.values[:, 0]
             rows.append(found.row)
             places.append(np.full(len(found.row), place, np.int64))
-            texts.append(np.array([*found.texts, ""], object)[:-1])
-        row, where, text = np.concatenate(rows), np.concatenate(places), np.concatenate(texts)
+            texts.append(found.texts)
+        row, where = np.concatenate(rows), np.concatenate(places)
         order = np.lexsort((where, row))
-        return Numbers(values, row[order], where[order], text[order].tolist())
+        return Numbers(values, row[order], where[order], pa.concat_arrays(texts).take(pa.array(order)))
 
     def integers(self, column: int) -> Integers:
         """Read one column as 64-bit integers."""

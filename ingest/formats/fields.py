@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ingest.formats.clock import BLANKS, Clock, TextCells, Times, scaled
 from ingest.records import Float64, Int64
@@ -28,7 +29,7 @@ class Numbers(NamedTuple):
     values: Float64
     row: Int64
     column: Int64
-    texts: list[str | None]
+    texts: pa.StringArray
 
 
 class Integers(NamedTuple):
@@ -79,21 +80,24 @@ class Fields:
         """Read ``k`` columns as doubles; what is no number is NULL with its text beside, what is missing is NULL."""
         values, kinds, odd = self.kinds(columns)
         if not odd:
-            return Numbers(values, _NOTHING, _NOTHING, [])
+            return Numbers(values, _NOTHING, _NOTHING, _NO_TEXT)
         rows, places = np.nonzero(kinds & (TEXT | WIDE | SLOW))
-        texts = np.empty(len(rows), object)
-        for place in np.unique(places).tolist():
-            here = places == place
+        by_column = np.argsort(places, kind="stable")
+        some, first = np.unique(places[by_column], return_index=True)
+        parts = []
+        for place, here in zip(some.tolist(), np.split(by_column, first[1:]), strict=True):
             coded = self.codes(int(columns[place]))
-            table = np.empty(len(coded.texts), object)
-            table[:] = coded.texts
-            texts[here] = table[coded.codes[rows[here]]]
+            parts.append(pa.array(coded.texts, pa.string()).take(pa.array(coded.codes[rows[here]])))
+        back = np.empty(len(rows), np.int64)
+        back[by_column] = np.arange(len(rows))
+        texts = pa.concat_arrays(parts).take(pa.array(back))
         found = kinds[rows, places]
-        for index in np.flatnonzero(found & SLOW).tolist():
-            if texts[index] is not None:
-                values[rows[index], places[index]] = float(texts[index].replace(self.decimal, "."))
-        kept = (found & (TEXT | WIDE)) != 0
-        return Numbers(values, rows[kept], places[kept], texts[kept].tolist())
+        slow = np.flatnonzero(found & SLOW)
+        for index, number in zip(slow.tolist(), texts.take(pa.array(slow)).to_pylist(), strict=True):
+            if number is not None:
+                values[rows[index], places[index]] = float(number.replace(self.decimal, "."))
+        kept = np.flatnonzero(found & (TEXT | WIDE))
+        return Numbers(values, rows[kept], places[kept], texts.take(pa.array(kept)))
 
     def kinds(self, columns: Int64) -> tuple[Float64, npt.NDArray[np.uint8], int]:
         """Return the doubles, how each field was read (``kernels.text_number``), and how many are neither a number nor missing."""
@@ -131,3 +135,4 @@ class Fields:
 
 
 _NOTHING = np.zeros(0, np.int64)
+_NO_TEXT = pa.array([], pa.string())

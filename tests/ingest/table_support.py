@@ -73,7 +73,9 @@ def decode(data, section, chunk=None, *, tool=None, captured=None, limits=None, 
             whole.rows.append(
                 (records.streams[records.stream[row]], context, *times, whole.frames[first + frame] if frame >= 0 else -1, values)
             )
-        for row, place, text in zip(records.text_record.tolist(), records.text_position.tolist(), records.text, strict=True):
+        for row, place, text in zip(
+            records.texts.record.tolist(), records.texts.position.tolist(), records.texts.text.to_pylist(), strict=True
+        ):
             whole.texts.append((lines + row, place, text))
         lines += len(records.seq)
     spans = sorted(whole.frames + [(span.start, span.stop) for span in whole.rejected if not span.rows])

@@ -43,7 +43,7 @@ def rows(parts: Iterable[Decoded]) -> list[tuple[Any, ...]]:
             layout = r.layouts[r.layout[i]]
             values = r.values[r.value_start[i] : r.value_start[i] + len(layout)]
             cells = [None if v.view(np.int64) == NULL_BITS else float(v) for v in values]
-            texts = {int(p): t for m, p, t in zip(r.text_record, r.text_position, r.text, strict=True) if m == i}
+            texts = dict(r.texts.of(i))
             names = [s.name for s in layout]
             out.append(
                 (

@@ -74,7 +74,7 @@ def normal(parts: list[Decoded]) -> dict[str, Any]:
             assert r is not None
             layout, frame_no = r.layouts[r.layout[i]], int(r.frame[i])
             values = r.values[r.value_start[i] : r.value_start[i] + len(layout)].tobytes()
-            texts = sorted((int(p), t) for m, p, t in zip(r.text_record, r.text_position, r.text, strict=True) if m == i)
+            texts = list(r.texts.of(i))
             stream = int(r.stream[i])
             key = (r.streams[stream], r.period_us[stream], layout, int(r.seq[i]), int(r.time_us[i]), int(r.late_us[i]), values, texts)
             records.append((int(part.frame_start[frame_no]), int(part.frame_stop[frame_no]), *key))

@@ -14,6 +14,7 @@ from ingest.segment import Registry, Segment
 from ingest.timing import Stages
 from kernels.reference import sequence as slow
 from storage.history import Contents
+from storage.texts import NO_TEXTS
 
 KEY = StreamKey("T", None, "7", "")
 RECORDS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=40)
@@ -78,7 +79,7 @@ def segment(records, timed):
         frames * 10,
         frames * 10 + 10,
         zeros,
-        {},
+        NO_TEXTS,
     )
 
 

@@ -1,0 +1,60 @@
+"""The rows that stand beside the traces: texts, and records that contradict kept ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.keys import Outcome
+from ingest.records import Int64, StreamKey
+from ingest.segment import Registry, Segment
+from kernels.missing import NULL_BITS
+from storage.schema import arrow_schema, rows_table
+
+
+def texts_table(segment: Segment, registry: Registry, record: Int64, payload_ids: Sequence[str]) -> pa.Table:
+    """Return the rows of ``texts`` for the accepted records ``record``."""
+    texts = segment.texts.select(record)
+    schema = arrow_schema("texts")
+    if not len(texts):
+        return schema.empty_table()
+    owner = record[texts.record]
+    places, place = np.unique(segment.layout[owner].astype(np.int64) << 32 | texts.position, return_inverse=True)
+    names = [registry.layouts[at >> 32][at & 0xFFFF_FFFF].name for at in places.tolist()]
+    stream = pa.array(segment.stream[owner])
+    keys = zip(StreamKey._fields, zip(*registry.streams, strict=True), strict=True)
+    columns = {name: pa.array(column, pa.string()).take(stream) for name, column in keys} | {
+        "seq": pa.array(segment.seq[owner]),
+        "ts": pa.array(segment.time_us[owner]).cast(pa.timestamp("us")),
+        "sensor": pa.array(names, pa.string()).take(pa.array(place)),
+        "position": pa.array(texts.position + 1),
+        "text": texts.text,
+        "payload_id": pa.array(payload_ids, pa.string()).take(pa.array(segment.payload[owner])),
+    }
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def conflicts_table(
+    segment: Segment, registry: Registry, outcome: Outcome, record: Int64, window: Int64, payload_ids: Sequence[str]
+) -> pa.Table:
+    """Return the rows of ``conflicts`` for the conflicting records ``record``; ``window``: the window of each, 0 for none."""
+    bits = segment.values.view(np.int64)
+    rows = []
+    for i, window_id in zip(record.tolist(), window.tolist(), strict=True):
+        key = registry.streams[int(segment.stream[i])]
+        kept = outcome.kept[i]
+        kept_id = payload_ids[kept] if isinstance(kept, int) else kept
+        texts = dict(segment.texts.of(i))
+        payload = payload_ids[int(segment.payload[i])]
+        a = int(segment.value_start[i])
+        for p, sensor in enumerate(registry.layouts[int(segment.layout[i])]):
+            value = None if bits[a + p] == NULL_BITS else float(segment.values[a + p])
+            rows.append(
+                (
+                    *(*key, int(segment.seq[i]), int(segment.time_us[i]), sensor.name, p + 1, value, window_id or None, payload),
+                    *(int(segment.byte_start[i]), texts.get(p), kept_id, outcome.content[i]),
+                )
+            )
+    return rows_table("conflicts", rows)
