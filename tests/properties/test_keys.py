@@ -43,7 +43,7 @@ class FakeHistory:
         n = len(rows)
         column = lambda i: np.asarray([key[i] for key, _ in rows], np.int64)  # noqa: E731
         bits = np.asarray([float(v) for _, v in rows], np.float64).view(np.int64)
-        return Contents([""] * n, column(0), column(1), np.arange(n), np.ones(n, np.int64), bits, ["p"] * n, {})
+        return Contents([""] * n, column(0), column(1), np.arange(n), np.ones(n, np.int64), bits, ["p"] * n, NO_TEXTS)
 
     def has_conflicts(self, _tool):
         return True
