@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ingest import repeated
 from ingest.account import Payload
 from ingest.config import Config
-from ingest.eventbook import EventBook
+from ingest.eventbook import Arrived, EventBook
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.recent import Recent
 from ingest.records import Decoded, Int64, Layout, Rejected
@@ -166,27 +166,28 @@ class Batch:
 
     def _take_events(self, parts: Sequence[tuple[int, Decoded]]) -> np.ndarray:
         """Keep the new events; return the outcome of every frame of ``parts`` (NOTHING for frames without an event)."""
-        ranks = [np.empty(0, np.int8)]
-        self.events.look_up([part.events for _, part in parts if part.events is not None])
-        for number, part in parts:
-            events = part.events
-            rank = np.full(len(part.frame_start), NOTHING, np.int8)
-            ranks.append(rank)
-            if events is None or not len(events.time_us):
-                continue
-            payload = self.payloads[number]
-            payload.tools.add(events.tool)
-            before = self.events.ambiguous
-            starts = part.frame_start[events.frame].tolist()
-            fresh, context = self.events.take(events, payload.payload_id, starts)
-            payload.account.ambiguous_time += self.events.ambiguous - before
-            payload.account.record(ACCEPTED, sum(fresh))
-            payload.account.record(DUPLICATE, len(fresh) - sum(fresh))
-            payload.account.events += sum(fresh)
-            self.windows.add(events.tool, context, {event.chamber for event in context if event.chamber})
-            np.minimum.at(rank, events.frame, np.where(fresh, ACCEPTED, DUPLICATE).astype(np.int8))
-        for tool in {part.events.tool for _, part in parts if part.events is not None}:
+        ranks = [np.full(len(part.frame_start), NOTHING, np.int8) for _, part in parts]
+        tools: dict[str, list[tuple[Payload, np.ndarray, Arrived]]] = {}
+        for (number, part), rank in zip(parts, ranks, strict=True):
+            if part.events is not None and len(part.events.kind):
+                payload = self.payloads[number]
+                arrived = Arrived(part.events, payload.payload_id, part.frame_start[part.events.frame])
+                tools.setdefault(part.events.tool, []).append((payload, rank, arrived))
+        for tool, some in tools.items():
+            masks, ambiguous, context, chambers = self.events.take(tool, [arrived for _, _, arrived in some])
+            for (payload, rank, arrived), fresh, unsettled in zip(some, masks, ambiguous, strict=True):
+                new = int(fresh.sum())
+                payload.tools.add(tool)
+                payload.account.ambiguous_time += unsettled
+                payload.account.record(ACCEPTED, new)
+                payload.account.record(DUPLICATE, len(fresh) - new)
+                payload.account.events += new
+                np.minimum.at(rank, arrived.events.frame, np.where(fresh, ACCEPTED, DUPLICATE).astype(np.int8))
+            self.windows.add(tool, context, chambers)
             self.windows.fold(tool)
+        rows = self.events.spill()
+        if rows is not None:
+            self.stager.write("events", rows)
         return np.concatenate(ranks)
 
     def _name_chambers(self, segment: Segment) -> None:

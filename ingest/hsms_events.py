@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +14,9 @@ from ingest.config import Limits, Model
 from ingest.dictionary import Dictionary
 from ingest.event_plans import Plan, PlanBook
 from ingest.event_trees import NAMED, EventTree, TreeReader
+from ingest.hsms_frames import byte_ranges
 from ingest.items import BLANKS, context_text, plain_text, read_at
-from ingest.records import NO_TIME, Context, Events, Float64, Int64
+from ingest.records import NO_TIME, Context, EventKind, Events, Float64, Int32, Int64
 from ingest.zone import to_utc
 from kernels import secs
 from kernels import secs_events as columns_of
@@ -125,34 +124,25 @@ class EventReader:
         columns = np.empty((columns_of.COLUMN, spans.shape[1]), np.int64)
         keys, floats = np.empty(total, np.uint8), np.empty(total // 4 + 1, np.float64)
         key_bytes, float_count = event_heads(buf, spans, columns, keys, floats)
-        plans = self._planned(keys[:key_bytes].tobytes(), columns[columns_of.KEY_STOP].tolist())
-        texts, named = self._values(buf, spans, columns, plans, _float_texts(floats[:float_count]), total)
+        plans, plan = self._planned(_cut(keys[:key_bytes], columns[columns_of.KEY_STOP]))
+        texts, named = self._values(buf, spans, columns, plans, plan, _float_texts(floats[:float_count]), total)
         starts, stops = spans[secs.SPAN_START], spans[secs.SPAN_STOP]
-        view = buf.data
-        bounds = list(zip((starts + secs.FRAME).tolist(), stops.tolist(), strict=True))
-        dataids = [
-            number if known else None
-            for known, number in zip(columns[columns_of.HAS_DATAID].tolist(), columns[columns_of.DATAID].tolist(), strict=True)
-        ]
-        flags, times = np.empty(len(plans), np.int64), np.empty(len(plans), np.int64)
+        flags, times = np.empty(len(plan), np.int64), np.empty(len(plan), np.int64)
         time_starts, time_stops = columns[columns_of.TIME_START], columns[columns_of.TIME_STOP]
         odd = np.flatnonzero(time_starts < 0).tolist()
         parse_stimes(buf, time_starts, time_stops, flags, times)
-        sha256 = hashlib.sha256
+        kinds, kind = self._kinds(plans, plan, named)
         events = Events(
             tool=self._tool,
-            event=[plan.event for plan in plans],
-            ceid=[plan.ceid for plan in plans],
-            dataid=dataids,
+            kinds=kinds,
+            kind=kind,
+            dataid=pa.array(columns[columns_of.DATAID], mask=columns[columns_of.HAS_DATAID] == 0),
             time_us=times,
             late_us=times,
-            chamber=[plan.chamber if stated.chamber is None else stated.chamber for plan, stated in zip(plans, named, strict=True)],
-            context=[stated.context for stated in named],
-            role=[plan.role for plan in plans],
             vars=texts,
-            digest=[sha256(view[start:stop]).digest() for start, stop in bounds],
+            body=byte_ranges(buf, starts + secs.FRAME, stops),
             system=columns[columns_of.SYSTEM],
-            frame=np.arange(len(plans)),
+            frame=np.arange(len(plan)),
         )
         trees = {i: self._tree(buf, spans, i) for i in odd}
         if trees:
@@ -165,58 +155,66 @@ class EventReader:
         good = flags != UNREADABLE
         return Found(starts[good], stops[good], _select(events, good) if good.any() else None, faults)
 
-    def _planned(self, keys: bytes, stops: list[int]) -> list[Plan]:
+    def _planned(self, keys: pa.BinaryArray) -> tuple[list[Plan], Int64]:
+        """Return the plans of the distinct ``keys``, and which of them each key has."""
         self._plans.make_room()
         known = self._plans.plans
-        each = [keys[start:stop] for start, stop in pairwise([0, *stops])]
-        return [known.get(key) or self._plans.plan(key) for key in each]
+        coded = keys.dictionary_encode()
+        return [known.get(key) or self._plans.plan(key) for key in coded.dictionary.to_pylist()], coded.indices.to_numpy()
 
     def _values(
-        self, buf: Bytes, spans: Int64, columns: Int64, plans: list[Plan], floats: tuple[Bytes, Int64], total: int
-    ) -> tuple[list[str], list[Stated]]:
+        self, buf: Bytes, spans: Int64, columns: Int64, plans: list[Plan], plan: Int64, floats: tuple[Bytes, Int64], total: int
+    ) -> tuple[pa.StringArray, pa.DictionaryArray]:
         """Return ``vars`` and what is stated of each event; events that must be read alone get -1 for their time."""
-        numbers = np.array([plan.number for plan in plans], np.int64)
-        out = np.empty(OUT_PER_BYTE * total + sum([plan.prefix_bytes for plan in plans]), np.uint8)
+        numbers = np.array([each.number for each in plans], np.int64)[plan]
+        prefixes = int(np.array([each.prefix_bytes for each in plans], np.int64)[plan].sum())
+        out = np.empty(OUT_PER_BYTE * total + prefixes, np.uint8)
         named = np.empty(NAMED_PER_BYTE * total, np.uint8)
         t = self._plans.tables()
         used, named_used = event_values(
             *(buf, spans, numbers, t.firsts, t.tokens, t.prefixes, t.prefix_at, *floats, self._stack, columns, out, named, self._time)
         )
-        stops = [0, *columns[columns_of.VARS_STOP].tolist()]
-        raw = out[:used].tobytes()
-        if raw.isascii():
-            text = raw.decode("ascii")
-            texts = [text[start:stop] for start, stop in pairwise(stops)]
-        else:
-            texts = []
-            for i, (start, stop) in enumerate(pairwise(stops)):
-                try:
-                    texts.append(raw[start:stop].decode("utf-8"))
-                except UnicodeDecodeError:  # Latin-1 somewhere: each text is judged alone
-                    texts.append("")
-                    columns[columns_of.TIME_START, i] = columns[columns_of.TIME_STOP, i] = -1
-        return texts, self._named(named[:named_used].tobytes(), columns[columns_of.NAMED_STOP].tolist())
+        raw = _cut(out[:used], columns[columns_of.VARS_STOP])
+        try:
+            texts = raw.cast(pa.string())
+        except pa.ArrowInvalid:  # Latin-1 somewhere: each text is judged alone
+            each = [_decoded(text) for text in raw.to_pylist()]
+            latin = np.asarray([text is None for text in each])
+            columns[columns_of.TIME_START, latin] = columns[columns_of.TIME_STOP, latin] = -1
+            texts = pa.array(each, pa.string())
+        return texts, _cut(named[:named_used], columns[columns_of.NAMED_STOP]).dictionary_encode()
 
-    def _named(self, raw: bytes, stops: list[int]) -> list[Stated]:
+    def _kinds(self, plans: list[Plan], plan: Int64, named: pa.DictionaryArray) -> tuple[list[EventKind], Int32]:
+        """Return the distinct pairs of plan and statement, and which of them each event is."""
         if len(self._contexts) > MOST_CONTEXTS:
             self._contexts.clear()
-        known = self._contexts
-        each = [raw[start:stop] for start, stop in pairwise([0, *stops])]
-        for one in {*each} - known.keys():
-            known[one] = _stated(one)
-        return [known[one] for one in each]
+        stated = []
+        for raw in named.dictionary.to_pylist():
+            if raw not in self._contexts:
+                self._contexts[raw] = _stated(raw)
+            stated.append(self._contexts[raw])
+        pairs, kind = np.unique(plan.astype(np.int64) << 32 | named.indices.to_numpy(), return_inverse=True)
+        kinds = []
+        for pair in pairs.tolist():
+            own, said = plans[pair >> 32], stated[pair & 0xFFFF_FFFF]
+            kinds.append(EventKind(own.event, own.ceid, own.role, own.chamber if said.chamber is None else said.chamber, said.context))
+        return kinds, kind.astype(np.int32)
 
     def _tree(self, buf: Bytes, spans: Int64, i: int) -> EventTree:
         return self._trees.read(buf[spans[secs.SPAN_START, i] : spans[secs.SPAN_STOP, i]].tobytes())
 
     def _replace(self, events: Events, trees: dict[int, EventTree], flags: Int64) -> None:
         """Put what was read alone in its place."""
+        read = np.zeros(len(flags), np.bool_)
         for i, tree in trees.items():
-            events.vars[i], events.chamber[i], events.context[i] = tree.vars, tree.chamber, tree.context
+            read[i] = True
+            events.kinds.append(events.kinds[events.kind[i]]._replace(chamber=tree.chamber, context=tree.context))
+            events.kind[i] = len(events.kinds) - 1
             text = tree.ts.encode("latin-1", "replace")
             flag, time_us = np.empty(1, np.int64), np.empty(1, np.int64)
             parse_stimes(np.frombuffer(text + b"\0", np.uint8), np.array([0]), np.array([len(text)]), flag, time_us)
             flags[i], events.time_us[i] = flag[0], time_us[0]
+        events.vars = pc.replace_with_mask(events.vars, pa.array(read), pa.array([tree.vars for tree in trees.values()], pa.string()))
 
     def _settle(self, events: Events, flags: Int64) -> None:
         """Turn local times to UTC."""
@@ -236,19 +234,29 @@ class EventReader:
 def _select(events: Events, good: npt.NDArray[np.bool_]) -> Events:
     """Return the good ones, numbered anew."""
     rows = np.flatnonzero(good)
-    some = rows.tolist()
+    at = pa.array(rows)
     return Events(
         tool=events.tool,
-        event=[events.event[i] for i in some],
-        ceid=[events.ceid[i] for i in some],
-        dataid=[events.dataid[i] for i in some],
+        kinds=events.kinds,
+        kind=events.kind[rows],
+        dataid=events.dataid.take(at),
         time_us=events.time_us[rows],
         late_us=events.late_us[rows],
-        chamber=[events.chamber[i] for i in some],
-        context=[events.context[i] for i in some],
-        role=[events.role[i] for i in some],
-        vars=[events.vars[i] for i in some],
-        digest=[events.digest[i] for i in some],
+        vars=events.vars.take(at),
+        body=events.body.take(at),
         system=events.system[rows],
         frame=np.arange(len(rows)),
     )
+
+
+def _cut(raw: Bytes, stops: Int64) -> pa.BinaryArray:
+    """Return ``raw`` cut at ``stops`` as an Arrow column."""
+    offsets = np.append(0, stops).astype(np.int32)
+    return pa.Array.from_buffers(pa.binary(), len(stops), [None, pa.py_buffer(offsets), pa.py_buffer(raw.tobytes())])
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from ingest.config import Limits
 from ingest.items import plain_text
@@ -15,6 +17,8 @@ from kernels.secs_shapes import HEAD
 from kernels.secs_traces import SCRATCH, SMALL, rehash
 from kernels.secs_values import SIDE
 
+Bytes = npt.NDArray[np.uint8]
+
 MESSAGE_ROOM = 1 << 14
 SPAN_ROOM = 1 << 12
 SIDE_ROOM = 1 << 14
@@ -23,6 +27,14 @@ MOST_VALUES = 1 << 20
 
 KEPT = (secs.MODE, secs.POS, secs.REGION, secs.CODE, secs.FAULT_AT, secs.FOUND, secs.LIMIT, secs.CREDIT, secs.TRACES)
 """What of the state lives on between calls; the counters start at 0."""
+
+
+def byte_ranges(buf: Bytes, starts: Int64, stops: Int64) -> pa.BinaryArray:
+    """Return ``n`` byte ranges of ``buf`` that ascend without overlap, as an Arrow column."""
+    offsets = np.empty(2 * len(starts) + 1, np.int32)
+    offsets[:-1:2], offsets[1::2], offsets[-1] = starts, stops, stops[-1] if len(stops) else 0
+    both = pa.Array.from_buffers(pa.binary(), 2 * len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(buf)])
+    return both.take(pa.array(np.arange(0, 2 * len(starts), 2)))
 
 
 @dataclass(slots=True)

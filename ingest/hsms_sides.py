@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.hsms_frames import byte_ranges
 from ingest.items import BLANKS, INTEGER, NUMBER, jis_text, localized_text, plain_text
 from ingest.records import Float64, Int64
 from kernels.secs_values import SIDE_JIS, SIDE_LOCALIZED, SIDE_NUMBER, SIDE_SIGNED, SIDE_UNSIGNED
@@ -17,14 +18,6 @@ from storage.texts import NO_TEXTS, Texts, texts_of
 Bytes = npt.NDArray[np.uint8]
 
 EXACT = 1 << 53
-
-
-def slices(buf: Bytes, starts: Int64, stops: Int64) -> pa.BinaryArray:
-    """Return ``n`` byte ranges of ``buf`` that ascend without overlap, as an Arrow column."""
-    offsets = np.empty(2 * len(starts) + 1, np.int32)
-    offsets[:-1:2], offsets[1::2], offsets[-1] = starts, stops, stops[-1] if len(stops) else 0
-    both = pa.Array.from_buffers(pa.binary(), 2 * len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(buf)])
-    return both.take(pa.array(np.arange(0, 2 * len(starts), 2)))
 
 
 def side_text(kind: int, raw: bytes) -> tuple[float | None, str | None]:
@@ -48,7 +41,7 @@ def texts_beside(sides: Int64, buf: Bytes, value_start: Int64, values: Float64) 
         text = _put(text, kind == which, pa.array(integers[kind == which]).cast(pa.string()))
     spelled = np.flatnonzero((kind != SIDE_SIGNED) & (kind != SIDE_UNSIGNED))
     if len(spelled):
-        raw = slices(buf, a[spelled], a[spelled] + length[spelled])
+        raw = byte_ranges(buf, a[spelled], a[spelled] + length[spelled])
         number, kept = _read(kind[spelled], raw)
         found = np.flatnonzero(~np.isnan(number))
         at = spelled[found]

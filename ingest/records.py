@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from storage.texts import Texts
 
@@ -98,25 +99,35 @@ class Records:
     """Per stream: the configured period of a timed stream, 0 where none (then it has no gaps)."""
 
 
+class EventKind(NamedTuple):
+    """What many events have in common.
+
+    ``role`` is start, end or None. In ``chamber`` and ``context`` None means that the event does not say, '' that it says there is none.
+    """
+
+    event: str | None = None
+    ceid: int | None = None
+    role: str | None = None
+    chamber: str | None = None
+    context: Context = Context()
+
+
 @dataclass(slots=True)
 class Events:
-    """``e`` events (S6F11, S5F1), column by column. ``time_us`` is NO_TIME where the report has no time.
+    """``e`` events (S6F11, S5F1), column by column; ``kind`` counts in ``kinds``. ``time_us`` is NO_TIME where the report has no time.
 
-    ``digest`` is the SHA-256 over the whole body (32 bytes); ``system`` the system bytes. ``role`` is start, end or None.
-    In ``chamber`` and ``context`` None means that the event does not say, '' that it says there is none.
+    Arrow columns: ``dataid`` int64, null where there is none; ``vars`` JSON text; ``body`` the whole SECS-II bodies. ``system`` holds the
+    system bytes.
     """
 
     tool: str
-    event: list[str | None]
-    ceid: list[int | None]
-    dataid: list[int | None]
+    kinds: list[EventKind]
+    kind: Int32
+    dataid: pa.Int64Array
     time_us: Int64
     late_us: Int64
-    chamber: list[str | None]
-    context: list[Context]
-    role: list[str | None]
-    vars: list[str]
-    digest: list[bytes]
+    vars: pa.StringArray
+    body: pa.BinaryArray
     system: Int64
     frame: Int64
 

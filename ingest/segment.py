@@ -117,10 +117,13 @@ class Pending:
     arena: Arena
     parts: list[tuple[int, Decoded]] = field(default_factory=list)
     samples: int = 0
+    """Samples that wait; eight bytes of an event count as one."""
 
     def add(self, payload: int, decoded: Decoded) -> None:
         """Take what payload number ``payload`` came to."""
         self.parts.append((payload, decoded))
+        if decoded.events is not None:
+            self.samples += (decoded.events.vars.nbytes + decoded.events.body.nbytes) >> 3
         if decoded.records is not None:
             records = decoded.records
             records.value_start = records.value_start + self.arena.used

@@ -93,9 +93,11 @@ def test_events_and_alarms():
     (part,) = decode(data, model)
     e = part.events
     assert e is not None
-    assert (e.event, e.ceid, e.dataid, e.system.tolist()) == (["Start", "alarm"], [1337, None], [1, None], [5, 6])
-    assert (int(e.time_us[0]), e.context[0].lot) == (T0, "LOT42")
-    assert [json.loads(v) for v in e.vars] == [{"power": 50.5, "value4": True}, {"ALCD": 0x81, "ALID": 100025, "ALTX": "text", "set": True}]
+    assert [(e.kinds[i].event, e.kinds[i].ceid) for i in e.kind] == [("Start", 1337), ("alarm", None)]
+    assert (e.dataid.to_pylist(), e.system.tolist()) == ([1, None], [5, 6])
+    assert (int(e.time_us[0]), e.kinds[e.kind[0]].context.lot) == (T0, "LOT42")
+    start, alarm = (json.loads(v) for v in e.vars.to_pylist())
+    assert (start, alarm) == ({"power": 50.5, "value4": True}, {"ALCD": 0x81, "ALID": 100025, "ALTX": "text", "set": True})
 
 
 def test_dictionary_messages():
@@ -105,4 +107,4 @@ def test_dictionary_messages():
     data += framed(functions.SecsS06F11({"DATAID": 1, "CEID": 5, "RPT": [{"RPTID": 10, "V": [variables.F8(math.e)]}]}), 4)
     parts = decode(data)
     (columns,) = [part.events for part in parts if part.events]
-    assert columns.vars == [f'{{"temp":{math.e!r}}}']
+    assert columns.vars.to_pylist() == [f'{{"temp":{math.e!r}}}']

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 from typing import Any
@@ -18,7 +17,7 @@ from ingest.event_plans import MOST_TOKENS
 from ingest.event_trees import EventTree, TreeReader
 from ingest.formats.hsms import HsmsDecoder
 from ingest.hsms_events import EventReader
-from ingest.records import NO_TIME, Events
+from ingest.records import NO_TIME, EventKind, Events
 from ingest.zone import to_utc
 from kernels import secs
 from kernels.reference.encode import LETTERS, alarm, event, frame, item, listed, raw_item, report, text
@@ -77,16 +76,17 @@ def expected(frames: list[bytes], model: Model) -> list[tuple[Any, ...]]:
         tree = reader.read(one)
         times = time_of(tree, model.timezone)
         if times is not None:
-            fields = (tree.event, tree.ceid, tree.dataid, *times, tree.chamber, tree.context, tree.role, tree.vars)
-            out.append((*fields, hashlib.sha256(one[14:]).digest(), int.from_bytes(one[10:14], "big")))
+            kind = EventKind(tree.event, tree.ceid, tree.role, tree.chamber, tree.context)
+            out.append((kind, tree.dataid, *times, tree.vars, one[14:], int.from_bytes(one[10:14], "big")))
     return out
 
 
 def rows(e: Events | None) -> list[tuple[Any, ...]]:
     if e is None:
         return []
-    lists = (e.event, e.ceid, e.dataid, e.time_us.tolist(), e.late_us.tolist(), e.chamber, e.context, e.role, e.vars, e.digest)
-    return list(zip(*lists, e.system.tolist(), strict=True))
+    kinds = [e.kinds[i] for i in e.kind.tolist()]
+    columns = (e.dataid, e.time_us, e.late_us, e.vars, e.body, e.system)
+    return list(zip(kinds, *(column.tolist() for column in columns), strict=True))
 
 
 def agree(frames: list[bytes], model: Model = MODEL, reader: EventReader | None = None) -> None:
@@ -231,7 +231,7 @@ def test_what_was_learned_since_counts() -> None:
     learn = frame(1, 12, listed(NAMES[0])) + frame(2, 33, listed(item("U4", 0), listed(listed(item("U4", 1000), listed(item("U4", 1))))))
     decoder = HsmsDecoder("T", {}, None, Dictionary(), LIMITS)
     parts = [*decoder.feed(one + learn + one), *decoder.finish()]
-    assert [text for part in parts if part.events for text in part.events.vars] == ['{"1000":[1]}', '{"temp":1}']
+    assert [text for part in parts if part.events for text in part.events.vars.to_pylist()] == ['{"1000":[1]}', '{"temp":1}']
 
 
 def test_a_bad_time_among_good_ones() -> None:

@@ -78,10 +78,11 @@ def normal(parts: list[Decoded]) -> dict[str, Any]:
             stream = int(r.stream[i])
             key = (r.streams[stream], r.period_us[stream], layout, int(r.seq[i]), int(r.time_us[i]), int(r.late_us[i]), values, texts)
             records.append((int(part.frame_start[frame_no]), int(part.frame_stop[frame_no]), *key))
-        for i in range(len(e.event) if e else 0):
-            assert e is not None
-            columns = (e.event, e.ceid, e.dataid, e.time_us, e.late_us, e.chamber, e.context, e.role, e.vars, e.digest, e.system)
-            events.append((int(part.frame_start[e.frame[i]]), *(column[i] for column in columns)))
+        if e is not None:
+            kinds = [tuple(e.kinds[i]) for i in e.kind.tolist()]
+            columns = (kinds, e.dataid.to_pylist(), e.time_us, e.late_us, e.vars.to_pylist(), e.body.to_pylist(), e.system)
+            starts = part.frame_start[e.frame].tolist()
+            events += [(start, *row) for start, *row in zip(starts, *columns, strict=True)]
         rejected += [(s.start, s.stop, s.reason, s.detail, s.data) for s in part.rejected]
     return {
         "records": sorted(records, key=lambda row: (row[0], row[5])),
