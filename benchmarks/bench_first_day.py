@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from benchmarks import capture
 from benchmarks.measure import Figure, Spread, child, machine, peak_mb, race, table, timed
+from ingest.config import Config, parse
 from ingest.unpack import CHUNK_BYTES
 
 RESULT = Path(__file__).resolve().parent / "results" / "first_day.json"
@@ -146,13 +148,18 @@ def cut(data: bytes) -> list[bytes]:
     return [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
 
 
+@cache
+def configuration() -> Config:
+    """Return the configuration of the capture, read once: that is no part of decoding."""
+    return parse(capture.configuration())
+
+
 def decode(chunks: list[bytes]) -> int:
     """Decode ``chunks`` of one payload; return the number of records, none of them kept."""
-    from ingest.config import parse
     from ingest.dictionary import Dictionary
     from ingest.formats.hsms import HsmsDecoder
 
-    config = parse(capture.configuration())
+    config = configuration()
     decoder = HsmsDecoder(TOOL, {"tool": TOOL}, config.model(TOOL), Dictionary(), config.limits, reuse=True)
     records = 0
     for chunk in chunks:
