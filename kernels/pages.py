@@ -14,17 +14,20 @@ from kernels.jit import kernel
 
 BLOCK = 128
 MINIBLOCK = 32
-"""Values of a block and of a miniblock of DELTA_BINARY_PACKED."""
+MINIBLOCKS = BLOCK // MINIBLOCK
+"""Values of a block and of a miniblock of DELTA_BINARY_PACKED, and miniblocks of a block."""
 
 DICTIONARY_MAX = 4096
 SLOTS = 4 * DICTIONARY_MAX
 """Entries of a dictionary, and places of the hash table that finds them."""
 
-HASH_SHIFT = 64 - (SLOTS.bit_length() - 1)
+HASH_SHIFT = 32 - (SLOTS.bit_length() - 1)
 TRIAL = 256
 """New entries that values may bring before they must repeat."""
 
-_MIX = 0x9E37_79B9_7F4A_7C15
+_MIX = 0x9E37_79B1
+"""Knuth's multiplier for 32 bits: the product fits into 64, so that plain Python agrees."""
+
 _WORDS = 0x0000_0000_FFFF_FFFF
 _PAIRS = 0x0000_FFFF_0000_FFFF
 _BYTES = 0x00FF_00FF_00FF_00FF
@@ -70,7 +73,8 @@ def number_values(bits, entries, slot_of, table, held, limit, codes):
     size = held
     for i in range(len(bits)):
         value = bits[i]
-        slot = np.int64(((value ^ (value >> np.uint64(29))) * np.uint64(_MIX)) >> np.uint64(HASH_SHIFT))
+        folded = (value ^ (value >> np.uint64(32))) & np.uint64(_WORDS)
+        slot = np.int64((folded * np.uint64(_MIX)) >> np.uint64(HASH_SHIFT)) & (SLOTS - 1)
         code = np.int64(table[slot])
         while code >= 0 and entries[code] != value:
             slot = (slot + 1) & (SLOTS - 1)
@@ -136,6 +140,8 @@ def runs(codes: npt.NDArray[Any], repeats: npt.NDArray[np.int64], width: int) ->
 def packed(codes: npt.NDArray[Any], width: int) -> bytes:
     """Return ``codes`` (integers (n,) of ``width`` bits, 0 to 32) as one bit-packed run of the RLE hybrid."""
     groups = (len(codes) + 7) // 8
+    if groups == 0:
+        return b""
     head = varint(groups << 1 | 1)
     if width in (8, 16):
         body = codes.astype("<u1" if width == 8 else "<u2").tobytes()
@@ -156,40 +162,49 @@ def rle_hybrid(codes: npt.NDArray[Any], width: int) -> bytes:
 def pack_bits(values: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint8]:
     """Return the low ``width`` bits of ``values`` (uint64 (m, n)) packed, least significant first: uint8 (m, ceil(n * width / 8))."""
     m, n = values.shape
-    bits = np.unpackbits(np.ascontiguousarray(values, "<u8").view(np.uint8).reshape(m, n, 8), axis=2, count=width, bitorder="little")
+    octets = np.ascontiguousarray(values, "<u8").view(np.uint8).reshape(m, n, 8)
+    bits = np.unpackbits(octets, axis=2, count=width, bitorder="little")
     return np.packbits(bits.reshape(m, n * width), axis=1, bitorder="little")
 
 
 def delta_binary_packed(values: npt.NDArray[np.int64]) -> bytes:
     """Return ``values`` (int64 (n,)) as DELTA_BINARY_PACKED; differences wrap around as int64 do."""
     n = len(values)
-    head = varint(BLOCK) + varint(BLOCK // MINIBLOCK) + varint(n) + zigzag(int(values[0]) if n else 0)
+    head = varint(BLOCK) + varint(MINIBLOCKS) + varint(n) + zigzag(int(values[0]) if n else 0)
     if n < 2:
         return head
     deltas = np.diff(values)
-    starts = np.arange(0, n - 1, BLOCK)
-    least = np.minimum.reduceat(deltas, starts)
-    minis = (n - 1 + MINIBLOCK - 1) // MINIBLOCK
-    above = np.zeros(minis * MINIBLOCK, np.uint64)
+    least = np.minimum.reduceat(deltas, np.arange(0, n - 1, BLOCK))
+    above = np.zeros(len(least) * BLOCK, np.uint64)
     above[: n - 1] = (deltas - np.repeat(least, BLOCK)[: n - 1]).view(np.uint64)
-    above = above.reshape(minis, MINIBLOCK)
-    widths = np.searchsorted(_POWERS, np.bitwise_or.reduce(above, axis=1), side="right")
-    per_block = BLOCK // MINIBLOCK
-    sizes = np.zeros(len(starts) * per_block, np.int64)
-    sizes[:minis] = widths * (MINIBLOCK // 8)
+    return head + _blocks(least, above.reshape(-1, MINIBLOCK))
+
+
+def _blocks(least: npt.NDArray[np.int64], above: npt.NDArray[np.uint64]) -> bytes:
+    """Return the blocks of smallest differences ``least`` (m,), and what is ``above`` them, a miniblock a row (4 * m, 32).
+
+    A block is its smallest difference, the width of each miniblock, and the miniblocks; behind the last value all of ``above`` is 0, so
+    that miniblocks without a value take no bytes.
+    """
+    widths = _bit_length(np.bitwise_or.reduce(above, axis=1)).reshape(-1, MINIBLOCKS)
+    sizes = widths * (MINIBLOCK // 8)
     zigzags = (least << 1 ^ least >> 63).view(np.uint64)
-    digits = np.maximum(1, (np.searchsorted(_POWERS, zigzags, side="right") + 6) // 7)
-    lengths = digits + per_block + sizes.reshape(-1, per_block).sum(axis=1)
+    digits = np.maximum(1, (_bit_length(zigzags) + 6) // 7)
+    lengths = digits + MINIBLOCKS + sizes.sum(axis=1)
     begin = np.cumsum(lengths) - lengths
     out = np.zeros(int(lengths.sum()), np.uint8)
     for digit in range(int(digits.max())):
         some = np.flatnonzero(digits > digit)
-        more = np.where(digits[some] > digit + 1, 128, 0)
-        out[begin[some] + digit] = (zigzags[some] >> np.uint64(7 * digit) & np.uint64(127)).astype(np.uint8) | more.astype(np.uint8)
-    behind = np.repeat(begin + digits, per_block).reshape(-1, per_block)
-    out[behind + np.arange(per_block)] = (sizes // (MINIBLOCK // 8)).reshape(-1, per_block)
-    at = (behind + per_block + np.cumsum(sizes.reshape(-1, per_block), axis=1)).ravel() - sizes
+        more = (digits[some] > digit + 1).astype(np.uint8) << 7
+        out[begin[some] + digit] = (zigzags[some] >> np.uint64(7 * digit) & np.uint64(127)).astype(np.uint8) | more
+    behind = begin + digits
+    out[behind[:, None] + np.arange(MINIBLOCKS)] = widths
+    at = (behind[:, None] + MINIBLOCKS + np.cumsum(sizes, axis=1) - sizes).ravel()
     for width in np.unique(widths[widths > 0]).tolist():
-        some = np.flatnonzero(widths == width)
+        some = np.flatnonzero(widths.ravel() == width)
         out[at[some, None] + np.arange(width * MINIBLOCK // 8)] = pack_bits(above[some], width)
-    return head + out.tobytes()
+    return out.tobytes()
+
+
+def _bit_length(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    return np.searchsorted(_POWERS, values, side="right").astype(np.int64)

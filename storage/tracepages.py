@@ -64,7 +64,7 @@ class SharedColumns:
 
 @dataclass(slots=True, frozen=True)
 class Piece:
-    """``k`` sensors of ``n`` records: names and positions (int32 (k,)) in the file's order, values (k, n), NULL as :mod:`kernels.missing`."""
+    """``k`` sensors of ``n`` records in the file's order: names, positions (int32 (k,)), values (k, n); NULL as :mod:`kernels.missing`."""
 
     shared: SharedColumns
     names: list[str]
