@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels.pages import delta_binary_packed, rle_hybrid, runs
 from storage.pages import (
@@ -28,53 +27,14 @@ from storage.pages import (
     ParquetFile,
     Statistics,
 )
+from storage.pieces import Int64, Names, Piece, SharedColumns
 from storage.schema import COLUMNS
 from storage.valuepages import PAGE_ROWS, ValuePages, levels
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 
 PHYSICAL = {"VARCHAR": BYTE_ARRAY, "BIGINT": INT64, "INTEGER": INT32, "DOUBLE": DOUBLE, "TIMESTAMP": INT64}
 CONSTANT = ("tool", "chamber", "trace")
 CODED = ("stream", "payload_id")
 NUMBERS = ("seq", "ts", "window_id", "byte_start")
-Names = tuple[str, ...]
-
-
-@dataclass(slots=True, frozen=True)
-class SharedColumns:
-    """What ``n`` records of one group give every sensor: int64 (n,), times in microseconds, window 0 for none; codes into names."""
-
-    tool: str
-    chamber: str | None
-    trace: str
-    streams: Names
-    stream: Int32
-    payloads: Names
-    payload: Int32
-    seq: Int64
-    ts: Int64
-    window_id: Int64
-    byte_start: Int64
-
-    def coded(self, column: str) -> tuple[Names, Int32]:
-        """Return (names, codes (n,)) of one of ``CODED``."""
-        return (self.streams, self.stream) if column == "stream" else (self.payloads, self.payload)
-
-
-@dataclass(slots=True, frozen=True)
-class Piece:
-    """``k`` sensors of ``n`` records in the file's order: names, positions (int32 (k,)), values (k, n); NULL as :mod:`kernels.missing`."""
-
-    shared: SharedColumns
-    names: list[str]
-    positions: Int32
-    values: npt.NDArray[np.float64]
-
-    @property
-    def rows(self) -> int:
-        """Return k * n."""
-        return self.values.size
 
 
 @dataclass(slots=True)
