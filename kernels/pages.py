@@ -5,6 +5,7 @@ The first two see every value and are compiled; the others see what many sensors
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,7 @@ def byte_streams(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     return out.view(np.uint8)[:, :n]
 
 
+@lru_cache(maxsize=1 << 14)
 def varint(value: int) -> bytes:
     """Return ``value`` (not negative) as an unsigned LEB128 number."""
     if value <= 127:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import zstandard
 
 from storage import thrift
-from storage.thrift import Field, array, binary, i16, i32, i64, struct
+from storage.thrift import Field, array, binary, i16, i32, i64, members, struct
 
 MAGIC = b"PAR1"
 CREATED_BY = b"loadlock-pages version 1.0.0"
@@ -29,9 +29,9 @@ STATISTICS_BYTES_MAX = 4096
 Body = bytes | Sequence[Any]
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Page:
-    """One page, header included: its bytes, and what the chunk's metadata counts."""
+    """One page, header included: its bytes, and what the chunk's metadata counts. A page equals itself only."""
 
     kind: int
     encoding: int
@@ -124,6 +124,25 @@ class Compressor:
         return Page(kind, encoding, values, raw_size + len(header), (header, stored), len(header) + len(stored))
 
 
+@dataclass(slots=True, frozen=True)
+class Description:
+    """A chunk's ColumnMetaData in front of its offsets and behind them, and the sizes of its dictionary page (or 0) and of all pages."""
+
+    front: bytes
+    back: bytes
+    dictionary: int
+    raw: int
+    size: int
+
+    def at(self, offset: int) -> Field:
+        """Return the ColumnChunk where the first page begins at ``offset``."""
+        fields = {9: i64(offset + self.dictionary)}
+        if self.dictionary:
+            fields[11] = i64(offset)
+        metadata = thrift.STRUCT, self.front + members(fields, 7) + self.back + thrift.STOP
+        return struct({2: i64(0), 3: metadata})
+
+
 @dataclass(slots=True)
 class Chunk:
     """The pages of one column in one row group; the dictionary page, where there is one, stands first."""
@@ -132,8 +151,14 @@ class Chunk:
     statistics: Statistics | None
     pages: list[Page] = field(default_factory=list)
 
-    def metadata(self, offset: int) -> tuple[Field, int, int]:
-        """Return (its ColumnChunk, raw size, stored size) where its first page begins at ``offset``."""
+    def key(self) -> tuple[object, ...]:
+        """Return what tells chunks with the same description, but for the offset, from others."""
+        found = self.statistics
+        bounds = () if found is None else (found.least, found.most, found.nulls)
+        return (self.column.name, bounds, *self.pages)
+
+    def describe(self) -> Description:
+        """Return its description wherever it begins."""
         kinds: dict[tuple[int, int], int] = {}
         raw = size = values = 0
         for page in self.pages:
@@ -143,7 +168,7 @@ class Chunk:
             if page.kind == DATA_PAGE:
                 values += page.values
         encodings = dict.fromkeys([RLE, *(encoding for _, encoding in kinds)])
-        fields = {
+        front = {
             1: i32(self.column.physical),
             2: array(thrift.I32, map(i32, encodings)),
             3: array(thrift.BINARY, [binary(self.column.name.encode())]),
@@ -152,16 +177,13 @@ class Chunk:
             6: i64(raw),
             7: i64(size),
         }
-        first = self.pages[0]
-        if first.kind == DICTIONARY_PAGE:
-            fields |= {9: i64(offset + first.size), 11: i64(offset)}
-        else:
-            fields[9] = i64(offset)
-        if self.statistics is not None:
-            fields[12] = self._statistics(self.statistics)
         counts = [struct({1: i32(kind), 2: i32(encoding), 3: i32(count)}) for (kind, encoding), count in kinds.items()]
-        fields[13] = array(thrift.STRUCT, counts)
-        return struct({2: i64(0), 3: struct(fields)}), raw, size
+        back = {13: array(thrift.STRUCT, counts)}
+        if self.statistics is not None:
+            back = {12: self._statistics(self.statistics)} | back
+        first = self.pages[0]
+        dictionary = first.size if first.kind == DICTIONARY_PAGE else 0
+        return Description(members(front), members(back, 11 if dictionary else 9), dictionary, raw, size)
 
     def _statistics(self, found: Statistics) -> Field:
         fields = {3: i64(found.nulls)}
@@ -181,16 +203,20 @@ class ParquetFile:
         self.size = len(MAGIC)
         self.rows = 0
         self._groups: list[Field] = []
+        self._descriptions: dict[tuple[object, ...], Description] = {}
 
     def add(self, chunks: Sequence[Chunk], rows: int) -> None:
         """Add a row group; ``chunks`` in the order of the columns, each of ``rows`` rows."""
         start = self.size
         described, total = [], 0
         for chunk in chunks:
-            metadata, raw, size = chunk.metadata(self.size)
-            described.append(metadata)
-            total += raw
-            self.size += size
+            key = chunk.key()
+            if key not in self._descriptions:
+                self._descriptions[key] = chunk.describe()
+            description = self._descriptions[key]
+            described.append(description.at(self.size))
+            total += description.raw
+            self.size += description.size
             for page in chunk.pages:
                 self.parts += page.data
         group = {1: array(thrift.STRUCT, described), 2: i64(total), 3: i64(rows), 5: i64(start), 6: i64(self.size - start)}

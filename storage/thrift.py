@@ -41,16 +41,19 @@ def boolean(value: bool) -> Field:
     return (TRUE if value else FALSE), b""
 
 
-def struct(fields: dict[int, Field]) -> Field:
-    """Return a struct; ``fields`` by their number, rising by at most 15 at a time."""
-    out = []
-    before = 0
+def members(fields: dict[int, Field], before: int = 0) -> bytes:
+    """Return fields of a struct by their number, rising by at most 15 at a time; ``before`` is the number of the field in front."""
+    out = bytearray()
     for number, (kind, encoded) in fields.items():
-        out.append(bytes(((number - before) << 4 | kind,)))
-        out.append(encoded)
+        out.append((number - before) << 4 | kind)
+        out += encoded
         before = number
-    out.append(STOP)
-    return STRUCT, b"".join(out)
+    return bytes(out)
+
+
+def struct(fields: dict[int, Field]) -> Field:
+    """Return a struct."""
+    return STRUCT, members(fields) + STOP
 
 
 def array(kind: int, values: Iterable[Field]) -> Field:

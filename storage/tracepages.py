@@ -158,6 +158,7 @@ class TracePages:
         self._compressor = Compressor(level)
         self._values = ValuePages(self._compressor, optional="value" in optional)
         self._shared: SharedPages | None = None
+        self._before: dict[str, tuple[tuple[Any, ...], Page]] = {}
         self._begin()
 
     def add(self, piece: Piece) -> None:
@@ -188,10 +189,18 @@ class TracePages:
 
     def _end(self) -> None:
         for name, dictionary in self._dictionaries.items():
-            self._chunks[name].pages.insert(0, dictionary.page(self._compressor))
+            self._chunks[name].pages.insert(0, self._dictionary_page(name, dictionary))
         self._chunks["value"].pages = self._values.take()
         self.file.add(list(self._chunks.values()), self._rows)
         self._begin()
+
+    def _dictionary_page(self, name: str, dictionary: Dictionary) -> Page:
+        """Return the dictionary's page, the one of the row group before where it holds the same entries."""
+        entries = tuple(dictionary.codes)
+        before = self._before.get(name)
+        if before is None or before[0] != entries:
+            before = self._before[name] = entries, dictionary.page(self._compressor)
+        return before[1]
 
     def _add_shared(self, shared: SharedPages, sensors: int) -> None:
         chunks = self._chunks
