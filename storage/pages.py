@@ -26,7 +26,8 @@ ZSTD = 6
 STATISTICS_BYTES_MAX = 4096
 """A longer minimum or maximum is left out, as pyarrow does."""
 
-Body = bytes | Sequence[Any]
+CHUNK_BYTES = 1 << 16
+"""Room for compressed bytes: small enough that malloc does not ask the kernel for fresh pages each time."""
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -105,12 +106,12 @@ class Compressor:
     def streams(self, bodies: Sequence[Any], *, encoding: int, values: int) -> Page:
         """Return a data page of several ``bodies`` on end, each in zstd blocks of its own: unlike bytes share no Huffman table."""
         size = sum(len(body) for body in bodies)
-        stream = self._zstd.compressobj(size=size)
-        out = []
+        stream = self._zstd.chunker(size=size, chunk_size=CHUNK_BYTES)
+        out: list[bytes] = []
         for body in bodies:
-            out.append(stream.compress(body))
-            out.append(stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
-        out.append(stream.flush())
+            out += stream.compress(body)
+            out += stream.flush()  # type: ignore[no-untyped-call]
+        out += stream.finish()  # type: ignore[no-untyped-call]
         return self._page(DATA_PAGE, encoding, values, size, b"".join(out))
 
     def _page(self, kind: int, encoding: int, values: int, raw_size: int, stored: bytes) -> Page:
