@@ -17,11 +17,14 @@ def trace_files(lake: Path) -> list[Path]:
 
 
 def options(file: pq.ParquetFile) -> dict[str, object]:
-    """Return the writer options that the file was written with, as its footer tells."""
+    """Return the writer options nearest to the file, as its footer tells; a column of several encodings is no dictionary."""
     group = file.metadata.row_group(0)
     columns = [group.column(i) for i in range(group.num_columns)]
-    encodings = {column.path_in_schema: set(column.encodings) for column in columns}
-    dictionary = [name for name, kinds in encodings.items() if kinds & DICTIONARIES]
+    encodings: dict[str, set[str]] = {column.path_in_schema: set() for column in columns}
+    for number in range(file.metadata.num_row_groups):
+        for i, kinds in enumerate(encodings.values()):
+            kinds.update(file.metadata.row_group(number).column(i).encodings)
+    dictionary = [name for name, kinds in encodings.items() if kinds & DICTIONARIES and kinds.isdisjoint(COLUMN_ENCODINGS)]
     special = {name: next((kind for kind in COLUMN_ENCODINGS if kind in kinds), "PLAIN") for name, kinds in encodings.items()}
     return {
         "compression": {column.path_in_schema: column.compression.lower() for column in columns},

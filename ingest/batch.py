@@ -70,7 +70,8 @@ class Batch:
         self.stages = stages
         self.registry = Registry()
         self.history = History(store)
-        self.stager = Stager(store.data, new_id, level=config.lake.compression_level, row_group_rows=config.lake.row_group_rows)
+        lake = config.lake
+        self.stager = Stager(store.data, new_id, level=lake.compression_level, row_group_rows=lake.row_group_rows, writer=lake.writer)
         self.recent = recent.copy()
         self.recent.forget_foreign(store.index.tool_revision)
         self.keys = KeyBook(store.index, self.history, self.registry, self.recent, stages)
@@ -270,7 +271,7 @@ class Batch:
         traces = TraceFile(tool, segment, self.registry, groups, payload_ids, self._pending.arena)
         with self.stages("write"):
             pieces = traces.pieces(self.config.lake.row_group_rows, by_id, self.stages)
-            staged = self.stager.write_pieces("traces", pieces, traces.schema(), traces.encoding())
+            staged = self.stager.write_traces(pieces, traces.optional(), segment.values)
         with self.stages("recent"):
             for group in groups:
                 place = (tool, group.chamber, group.trace)

@@ -196,6 +196,7 @@ class LakeSection(Section):
 
     compression_level: int = 1
     row_group_rows: int = 131_072
+    writer: Literal["pages", "pyarrow"] = "pages"
     batch_bytes: int = 64 << 20
     batch_seconds: float = 2.0
     keep_payloads: bool = False

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from ingest.batch import Batch, Written
 from ingest.records import Int64
-from ingest.tracefile import window_ids
 from ingest.windowbook import CONTEXT, locate
 from storage.history import StagedTraces
+from storage.pieces import window_ids
 
 TEXTS = ("tool", "chamber", "trace", "stream", "sensor", "payload_id")
 

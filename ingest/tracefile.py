@@ -6,18 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
-from ingest.records import Float64, Int64, Layout
+from ingest.records import Float64, Int32, Int64, Layout
 from ingest.segment import Arena, Registry, Segment
 from ingest.timing import Clock
-from kernels.gather import count_nulls, transpose, valid_bits
+from kernels.gather import count_nulls, transpose
 from kernels.reduce import reduce_windows
-from storage.files import value_encoding
 from storage.index import Window
-from storage.schema import arrow_schema
-
-DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+from storage.pieces import Piece, SharedColumns
 
 
 @dataclass(slots=True)
@@ -69,25 +65,6 @@ def by_name(layout: Layout) -> Int64:
     return np.asarray(sorted(range(len(layout)), key=lambda i: (layout[i].name, i)), np.int64)
 
 
-def constant(value: str | None, rows: int) -> pa.DictionaryArray:
-    """Return a column that holds one text, or nothing, ``rows`` times."""
-    if value is None:
-        return pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()), pa.array([], pa.string()))
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
-
-
-def numbers(values: Float64) -> pa.Array:
-    """Return float64 values as an Arrow array in which the NULL pattern is null."""
-    bitmap, nulls = valid_bits(values.view(np.int64))
-    return pa.Array.from_buffers(pa.float64(), len(values), [pa.py_buffer(bitmap) if nulls else None, pa.py_buffer(values)], nulls)
-
-
-def window_ids(window: Int64) -> pa.Array:
-    """Return window ids as an Arrow array in which 0 is null."""
-    absent = window == 0
-    return pa.array(window, mask=absent) if absent.any() else pa.array(window)
-
-
 class TraceFile:
     """The rows of one tool's accepted records of one segment."""
 
@@ -99,11 +76,11 @@ class TraceFile:
         self._segment = segment
         self._registry = registry
         self._groups = groups
-        self._payloads = pa.array(payload_ids, pa.string())
+        self._payloads = tuple(payload_ids)
         self.reduced: list[Reduced] = []
 
-    def schema(self) -> pa.Schema:
-        """Return the file's schema: dictionary columns, and required where nothing is null."""
+    def optional(self) -> set[str]:
+        """Return the columns that hold nulls; all others are required in the file."""
         optional = set()
         if any(group.chamber is None for group in self._groups):
             optional.add("chamber")
@@ -111,21 +88,10 @@ class TraceFile:
             optional.add("window_id")
         if count_nulls(self._segment.values.view(np.int64)):
             optional.add("value")
-        text = pa.string()
-        return pa.schema(
-            [
-                pa.field(field.name, DICTIONARY if field.type == text else field.type, nullable=field.name in optional)
-                for field in arrow_schema("traces")
-            ]
-        )
+        return optional
 
-    def encoding(self) -> str:
-        """Return the encoding that suits the segment's values."""
-        return value_encoding(self._segment.values)
-
-    def pieces(self, rows: int, windows: dict[int, Window], clock: Clock) -> Iterator[pa.Table]:
-        """Yield the rows in order, in tables of at most ``rows`` rows, and reduce each group's windows on the way."""
-        schema = self.schema()
+    def pieces(self, rows: int, windows: dict[int, Window], clock: Clock) -> Iterator[Piece]:
+        """Yield the rows in order, in pieces of at most ``rows`` rows, and reduce each group's windows on the way."""
         for group in self._groups:
             with clock("order"):
                 order = by_name(group.layout)
@@ -133,47 +99,38 @@ class TraceFile:
                 matrix = transpose(self._segment.values, self._segment.value_start[group.record], order, sheet)
             with clock("features"):
                 self._reduce(group, order, matrix, windows)
-            yield from self._cut(group, order, matrix, rows, schema)
+            yield from self._cut(group, order, matrix, rows)
 
-    def _cut(self, group: Group, order: Int64, matrix: Float64, rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
-        segment, record = self._segment, group.record
-        n = len(record)
-        used, codes = np.unique(segment.stream[record], return_inverse=True)
-        streams = pa.array([self._registry.streams[i].stream for i in used.tolist()], pa.string())
+    def _cut(self, group: Group, order: Int64, matrix: Float64, rows: int) -> Iterator[Piece]:
+        n = len(group.record)
+        positions = (order + 1).astype(np.int32)
+        names = [group.layout[i].name for i in order.tolist()]
+        used, codes = np.unique(self._segment.stream[group.record], return_inverse=True)
+        streams = tuple(self._registry.streams[i].stream for i in used.tolist())
         for a in range(0, n, rows):
             at = slice(a, min(n, a + rows))
-            count = at.stop - at.start
-            together = max(1, rows // count)
-            tiled: dict[int, dict[str, pa.Array]] = {}
+            shared = self._shared(group, at, streams, codes[at].astype(np.int32))
+            together = max(1, rows // (at.stop - at.start))
             for j in range(0, len(order), together):
-                some = order[j : j + together]
-                k = len(some)
-                if k not in tiled:
-                    tiled[k] = self._shared(group, at, k, pa.array(codes[at].astype(np.int32)), streams)
-                columns = dict(tiled[k])
-                names = [group.layout[i].name for i in some.tolist()]
-                columns["sensor"] = pa.DictionaryArray.from_arrays(
-                    pa.array(np.repeat(np.arange(k, dtype=np.int32), count)), pa.array(names)
-                )
-                columns["position"] = pa.array(np.repeat((some + 1).astype(np.int32), count))
-                columns["value"] = numbers(matrix[j : j + k, at].reshape(-1).copy())  # the sheet is used again
-                yield pa.table([columns[name] for name in schema.names], schema=schema)
+                some = slice(j, j + together)
+                yield Piece(shared, names[some], positions[some], matrix[some, at])
 
-    def _shared(self, group: Group, at: slice, k: int, codes: pa.Array, streams: pa.Array) -> dict[str, pa.Array]:
-        """Return the columns that are the same for every run of ``k`` sensors."""
+    def _shared(self, group: Group, at: slice, streams: tuple[str, ...], codes: Int32) -> SharedColumns:
+        """Return the columns that are the same for every sensor."""
         segment, record = self._segment, group.record[at]
-        total = k * len(record)
-        return {
-            "tool": constant(self._tool, total),
-            "chamber": constant(group.chamber, total),
-            "trace": constant(group.trace, total),
-            "stream": pa.DictionaryArray.from_arrays(pa.array(np.tile(np.asarray(codes), k)), streams),
-            "seq": pa.array(np.tile(segment.seq[record], k)),
-            "ts": pa.array(np.tile(segment.time_us[record], k)).cast(pa.timestamp("us")),
-            "window_id": window_ids(np.tile(group.window[at], k)),
-            "payload_id": pa.DictionaryArray.from_arrays(pa.array(np.tile(segment.payload[record], k)), self._payloads),
-            "byte_start": pa.array(np.tile(segment.byte_start[record], k)),
-        }
+        return SharedColumns(
+            tool=self._tool,
+            chamber=group.chamber,
+            trace=group.trace,
+            streams=streams,
+            stream=codes,
+            payloads=self._payloads,
+            payload=segment.payload[record],
+            seq=segment.seq[record],
+            ts=segment.time_us[record],
+            window_id=group.window[at],
+            byte_start=segment.byte_start[record],
+        )
 
     def _reduce(self, group: Group, order: Int64, matrix: Float64, windows: dict[int, Window]) -> None:
         window, time_us = group.window, self._segment.time_us[group.record]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.pieces import Piece, tables, traces_schema
 from storage.schema import arrow_schema
+from storage.tracepages import encode_traces
 
 DELTA = "DELTA_BINARY_PACKED"
 SPLIT = "BYTE_STREAM_SPLIT"
@@ -68,12 +70,12 @@ def _fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_durably(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
-    """Write ``data`` under a temporary name in the same folder, fsync, rename to ``path``, fsync the folder."""
+def write_durably(path: Path, *parts: bytes | pa.Buffer) -> None:
+    """Write ``parts``, one after the other, under a temporary name in the same folder, fsync, rename to ``path``, fsync the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as file:
-        file.write(data)
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path)
@@ -134,13 +136,17 @@ def _groups(pieces: Iterable[pa.Table], row_group_rows: int) -> Iterator[list[pa
 
 
 class Stager:
-    """Writes the data files of one batch; ``name`` gives every file a name of its own."""
+    """Writes the data files of one batch; ``name`` gives every file a name of its own.
 
-    def __init__(self, data: Path, name: Callable[[], str], *, level: int, row_group_rows: int) -> None:
+    ``writer`` tells what writes pieces of traces: ``pages``, our own, or ``pyarrow``, which writes all other tables.
+    """
+
+    def __init__(self, data: Path, name: Callable[[], str], *, level: int, row_group_rows: int, writer: str = "pages") -> None:
         self._data = data
         self._name = name
         self._level = level
         self._row_group_rows = row_group_rows
+        self._writer = writer
         self.files: list[StagedFile] = []
 
     def write(self, name: str, table: pa.Table) -> StagedFile:
@@ -154,9 +160,23 @@ class Stager:
     def write_pieces(self, name: str, pieces: Iterable[pa.Table], schema: pa.Schema, value: str) -> StagedFile:
         """Make ``pieces`` durable as one file; ``value`` is the encoding of the value column."""
         buffer, rows = encode(pieces, schema, name, value=value, level=self._level, row_group_rows=self._row_group_rows)
+        return self._stage(name, [buffer], rows)
+
+    def write_traces(self, pieces: Iterable[Piece], optional: Set[str], values: npt.NDArray[np.float64]) -> StagedFile:
+        """Make ``pieces`` durable as one file of traces; ``optional`` names the columns with nulls, ``values`` are all of the pieces'."""
+        if self._writer == "pages":
+            file = encode_traces(pieces, level=self._level, row_group_rows=self._row_group_rows, optional=optional)
+            return self._stage("traces", file.parts, file.rows)
+        schema = traces_schema(optional)
+        return self.write_pieces("traces", tables(pieces, schema), schema, value_encoding(values))
+
+    def _stage(self, name: str, parts: Sequence[bytes | pa.Buffer], rows: int) -> StagedFile:
         path = self._data / "main" / name / f"{self._name()}.parquet"
-        write_durably(path, buffer)
-        staged = StagedFile(name, path, rows, buffer.size, hashlib.sha256(buffer).hexdigest())
+        write_durably(path, *parts)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        staged = StagedFile(name, path, rows, sum(len(part) for part in parts), digest.hexdigest())
         self.files.append(staged)
         return staged
 

@@ -1,0 +1,212 @@
+"""Encodings of Parquet pages (parquet-format, Encodings.md): byte streams, a dictionary's codes, runs and packed bits, packed deltas.
+
+The first two see every value and are compiled; the others see what many sensors share, so that numpy is fast enough.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.jit import kernel
+
+BLOCK = 128
+MINIBLOCK = 32
+MINIBLOCKS = BLOCK // MINIBLOCK
+"""Values of a block and of a miniblock of DELTA_BINARY_PACKED, and miniblocks of a block."""
+
+DICTIONARY_MAX = 4096
+SLOTS = 4 * DICTIONARY_MAX
+"""Entries of a dictionary, and places of the hash table that finds them."""
+
+HASH_SHIFT = 32 - (SLOTS.bit_length() - 1)
+TRIAL = 256
+"""New entries that values may bring before they must repeat."""
+
+_MIX = 0x9E37_79B1
+"""Knuth's multiplier for 32 bits: the product fits into 64, so that plain Python agrees."""
+
+_WORDS = 0x0000_0000_FFFF_FFFF
+_PAIRS = 0x0000_FFFF_0000_FFFF
+_BYTES = 0x00FF_00FF_00FF_00FF
+_POWERS = np.uint64(1) << np.arange(64, dtype=np.uint64)
+
+
+@kernel
+def split_bytes(bits, out):
+    """Fill ``out`` (8, at least m) uint64 so that row ``b``, as bytes, begins with byte ``b`` of each of ``bits``: uint64 (m, 8).
+
+    An 8 x 8 matrix of bytes is transposed by halves: blocks of four, two and one byte change places.
+    """
+    word = np.zeros(8, np.uint64)
+    for column in range(len(bits)):
+        for i in range(8):
+            word[i] = bits[column, i]
+        for i in range(4):
+            swap = ((word[i] >> np.uint64(32)) ^ word[i + 4]) & np.uint64(_WORDS)
+            word[i + 4] ^= swap
+            word[i] ^= swap << np.uint64(32)
+        for half in range(4):
+            i = half + (half & 2)
+            swap = ((word[i] >> np.uint64(16)) ^ word[i + 2]) & np.uint64(_PAIRS)
+            word[i + 2] ^= swap
+            word[i] ^= swap << np.uint64(16)
+        for half in range(4):
+            i = 2 * half
+            swap = ((word[i] >> np.uint64(8)) ^ word[i + 1]) & np.uint64(_BYTES)
+            word[i + 1] ^= swap
+            word[i] ^= swap << np.uint64(8)
+        for b in range(8):
+            out[b, column] = word[b]
+
+
+@kernel
+def number_values(bits, entries, slot_of, table, held, limit, codes):
+    """Write the codes (int32 (n,)) of ``bits`` in a dictionary that grows into ``codes``, and return its new length.
+
+    ``bits``: uint64 (n,). ``entries``: uint64 (DICTIONARY_MAX,), the dictionary, of which ``held`` are set; ``slot_of``: int64, beside it,
+    where ``table`` (int16 (SLOTS,), -1 where free) holds each. Where more than ``limit`` entries would be new, or the values hardly
+    repeat, the dictionary stays as it was and -1 returns.
+    """
+    size = held
+    for i in range(len(bits)):
+        value = bits[i]
+        folded = (value ^ (value >> np.uint64(32))) & np.uint64(_WORDS)
+        slot = np.int64((folded * np.uint64(_MIX)) >> np.uint64(HASH_SHIFT)) & (SLOTS - 1)
+        code = np.int64(table[slot])
+        while code >= 0 and entries[code] != value:
+            slot = (slot + 1) & (SLOTS - 1)
+            code = np.int64(table[slot])
+        if code < 0:
+            if size == DICTIONARY_MAX or size - held >= min(limit, TRIAL + i // 2):
+                while size > held:  # the newest first, so that no chain of slots breaks
+                    size -= 1
+                    table[slot_of[size]] = -1
+                return -1
+            code = size
+            entries[code] = value
+            slot_of[code] = slot
+            table[slot] = code
+            size += 1
+        codes[i] = code
+    return size
+
+
+def byte_streams(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """Return (8, n) uint8: byte ``b`` of each of ``bits`` (uint64 (n,)) at [b] (BYTE_STREAM_SPLIT)."""
+    n = len(bits)
+    full = n // 8
+    out = np.empty((8, (n + 7) // 8), np.uint64)
+    split_bytes(bits[: 8 * full].reshape(full, 8), out)
+    if n % 8:
+        tail, last = np.zeros((1, 8), np.uint64), np.empty((8, 1), np.uint64)
+        tail[0, : n % 8] = bits[8 * full :]
+        split_bytes(tail, last)
+        out[:, full] = last[:, 0]
+    return out.view(np.uint8)[:, :n]
+
+
+@lru_cache(maxsize=1 << 14)
+def varint(value: int) -> bytes:
+    """Return ``value`` (not negative) as an unsigned LEB128 number."""
+    if value <= 127:
+        return bytes((value,))
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def zigzag(value: int) -> bytes:
+    """Return a 64-bit signed ``value`` as a zigzag number."""
+    return varint(value << 1 if value >= 0 else ~(value << 1))
+
+
+def runs(codes: npt.NDArray[Any], repeats: npt.NDArray[np.int64], width: int) -> bytes:
+    """Return ``codes`` (integers (r,) of ``width`` bits), code ``i`` ``repeats[i]`` times, as runs of the RLE hybrid."""
+    size = (width + 7) // 8
+    if len(codes) and (repeats == repeats[0]).all():
+        head = varint(int(repeats[0]) << 1)
+        out = np.empty((len(codes), len(head) + size), np.uint8)
+        out[:, : len(head)] = np.frombuffer(head, np.uint8)
+        out[:, len(head) :] = codes.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :size]
+        return out.tobytes()
+    return b"".join(varint(n << 1) + code.to_bytes(size, "little") for code, n in zip(codes.tolist(), repeats.tolist(), strict=True))
+
+
+def packed(codes: npt.NDArray[Any], width: int) -> bytes:
+    """Return ``codes`` (integers (n,) of ``width`` bits, 0 to 32) as one bit-packed run of the RLE hybrid."""
+    groups = (len(codes) + 7) // 8
+    if groups == 0:
+        return b""
+    head = varint(groups << 1 | 1)
+    if width in (8, 16):
+        body = codes.astype("<u1" if width == 8 else "<u2").tobytes()
+    else:
+        body = pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
+    return head + body.ljust(groups * width, b"\0")
+
+
+def rle_hybrid(codes: npt.NDArray[Any], width: int) -> bytes:
+    """Return ``codes`` (integers (n,) of ``width`` bits) as runs or bit-packed, whichever is shorter."""
+    n = len(codes)
+    edges = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]])) if n else np.zeros(0, np.int64)
+    if len(edges) * ((width + 7) // 8 + 2) <= n * width // 8 + 4:
+        return runs(codes[edges], np.diff(edges, append=n), width)
+    return packed(codes, width)
+
+
+def pack_bits(values: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint8]:
+    """Return the low ``width`` bits of ``values`` (uint64 (m, n)) packed, least significant first: uint8 (m, ceil(n * width / 8))."""
+    m, n = values.shape
+    octets = np.ascontiguousarray(values, "<u8").view(np.uint8).reshape(m, n, 8)
+    bits = np.unpackbits(octets, axis=2, count=width, bitorder="little")
+    return np.packbits(bits.reshape(m, n * width), axis=1, bitorder="little")
+
+
+def delta_binary_packed(values: npt.NDArray[np.int64]) -> bytes:
+    """Return ``values`` (int64 (n,)) as DELTA_BINARY_PACKED; differences wrap around as int64 do."""
+    n = len(values)
+    head = varint(BLOCK) + varint(MINIBLOCKS) + varint(n) + zigzag(int(values[0]) if n else 0)
+    if n < 2:
+        return head
+    deltas = np.diff(values)
+    least = np.minimum.reduceat(deltas, np.arange(0, n - 1, BLOCK))
+    above = np.zeros(len(least) * BLOCK, np.uint64)
+    above[: n - 1] = (deltas - np.repeat(least, BLOCK)[: n - 1]).view(np.uint64)
+    return head + _blocks(least, above.reshape(-1, MINIBLOCK))
+
+
+def _blocks(least: npt.NDArray[np.int64], above: npt.NDArray[np.uint64]) -> bytes:
+    """Return the blocks of smallest differences ``least`` (m,), and what is ``above`` them, a miniblock a row (4 * m, 32).
+
+    A block is its smallest difference, the width of each miniblock, and the miniblocks; behind the last value all of ``above`` is 0, so
+    that miniblocks without a value take no bytes.
+    """
+    widths = _bit_length(np.bitwise_or.reduce(above, axis=1)).reshape(-1, MINIBLOCKS)
+    sizes = widths * (MINIBLOCK // 8)
+    zigzags = (least << 1 ^ least >> 63).view(np.uint64)
+    digits = np.maximum(1, (_bit_length(zigzags) + 6) // 7)
+    lengths = digits + MINIBLOCKS + sizes.sum(axis=1)
+    begin = np.cumsum(lengths) - lengths
+    out = np.zeros(int(lengths.sum()), np.uint8)
+    for digit in range(int(digits.max())):
+        some = np.flatnonzero(digits > digit)
+        more = (digits[some] > digit + 1).astype(np.uint8) << 7
+        out[begin[some] + digit] = (zigzags[some] >> np.uint64(7 * digit) & np.uint64(127)).astype(np.uint8) | more
+    behind = begin + digits
+    out[behind[:, None] + np.arange(MINIBLOCKS)] = widths
+    at = (behind[:, None] + MINIBLOCKS + np.cumsum(sizes, axis=1) - sizes).ravel()
+    for width in np.unique(widths[widths > 0]).tolist():
+        some = np.flatnonzero(widths.ravel() == width)
+        out[at[some, None] + np.arange(width * MINIBLOCK // 8)] = pack_bits(above[some], width)
+    return out.tobytes()
+
+
+def _bit_length(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    return np.searchsorted(_POWERS, values, side="right").astype(np.int64)

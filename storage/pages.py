@@ -1,0 +1,242 @@
+"""Parquet's pages, column chunks and footer, as bytes (parquet-format 2.x, data page v1, zstd, CRC-32)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import zstandard
+
+from storage import thrift
+from storage.thrift import Field, array, binary, i16, i32, i64, members, struct
+
+MAGIC = b"PAR1"
+CREATED_BY = b"loadlock-pages version 1.0.0"
+FORMAT = 2
+
+INT32, INT64, DOUBLE, BYTE_ARRAY = 1, 2, 5, 6
+PLAIN, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY, BYTE_STREAM_SPLIT = 0, 3, 5, 8, 9
+DATA_PAGE, DICTIONARY_PAGE = 0, 2
+REQUIRED, OPTIONAL = 0, 1
+ZSTD = 6
+"""Numbers of parquet.thrift."""
+
+STATISTICS_BYTES_MAX = 4096
+"""A longer minimum or maximum is left out, as pyarrow does."""
+
+CHUNK_BYTES = 1 << 16
+"""Room for compressed bytes: small enough that malloc does not ask the kernel for fresh pages each time."""
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Page:
+    """One page, header included: its bytes, and what the chunk's metadata counts. A page equals itself only."""
+
+    kind: int
+    encoding: int
+    values: int
+    raw_size: int
+    data: tuple[bytes, ...]
+    size: int
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a chunk's footer promises: encoded minimum and maximum (None where all is null), and the number of nulls."""
+
+    least: Any = None
+    most: Any = None
+    nulls: int = 0
+
+    def add(self, least: Any, most: Any, nulls: int) -> None:
+        """Take in those of some more values."""
+        self.nulls += nulls
+        if least is not None:
+            self.least = least if self.least is None else min(self.least, least)
+            self.most = most if self.most is None else max(self.most, most)
+
+
+@dataclass(slots=True, frozen=True)
+class Column:
+    """A column of the file's schema; ``time`` marks microseconds without a zone, ``text`` UTF-8."""
+
+    name: str
+    physical: int
+    optional: bool
+    text: bool = False
+    time: bool = False
+
+    def element(self) -> Field:
+        """Return its SchemaElement."""
+        fields = {1: i32(self.physical), 3: i32(OPTIONAL if self.optional else REQUIRED), 4: binary(self.name.encode())}
+        if self.text:
+            fields |= {6: i32(0), 10: struct({1: struct({})})}
+        if self.time:
+            micros = struct({2: struct({})})
+            fields |= {10: struct({8: struct({1: thrift.boolean(False), 2: micros})})}
+        return struct(fields)
+
+    def bound(self, value: Any) -> bytes:
+        """Return a minimum or maximum as its plain bytes without a length."""
+        if self.physical == BYTE_ARRAY:
+            return bytes(value.encode())
+        return int(value).to_bytes(4 if self.physical == INT32 else 8, "little", signed=True)
+
+
+class Compressor:
+    """Makes pages: compresses with one zstd context, and takes the CRC-32 of what is stored."""
+
+    def __init__(self, level: int) -> None:
+        self._zstd: Final = zstandard.ZstdCompressor(level=level)
+
+    def size(self, body: Any) -> int:
+        """Return the compressed size of ``body``."""
+        return len(self._zstd.compress(body))
+
+    def page(self, body: Any, *, encoding: int, values: int) -> Page:
+        """Return a data page of ``values`` values, nulls included."""
+        return self._page(DATA_PAGE, encoding, values, len(body), self._zstd.compress(body))
+
+    def dictionary(self, body: bytes, *, entries: int) -> Page:
+        """Return a dictionary page."""
+        return self._page(DICTIONARY_PAGE, PLAIN, entries, len(body), self._zstd.compress(body))
+
+    def streams(self, bodies: Sequence[Any], *, encoding: int, values: int) -> Page:
+        """Return a data page of several ``bodies`` on end, each in zstd blocks of its own: unlike bytes share no Huffman table."""
+        size = sum(len(body) for body in bodies)
+        stream = self._zstd.chunker(size=size, chunk_size=CHUNK_BYTES)
+        out: list[bytes] = []
+        for body in bodies:
+            out += stream.compress(body)
+            out += stream.flush()  # type: ignore[no-untyped-call]
+        out += stream.finish()  # type: ignore[no-untyped-call]
+        return self._page(DATA_PAGE, encoding, values, size, b"".join(out))
+
+    def _page(self, kind: int, encoding: int, values: int, raw_size: int, stored: bytes) -> Page:
+        crc = zlib.crc32(stored)
+        head = {1: i32(kind), 2: i32(raw_size), 3: i32(len(stored)), 4: i32(crc - (1 << 32) if crc >> 31 else crc)}
+        if kind == DATA_PAGE:
+            head[5] = struct({1: i32(values), 2: i32(encoding), 3: i32(RLE), 4: i32(RLE)})
+        else:
+            head[7] = struct({1: i32(values), 2: i32(encoding)})
+        header = struct(head)[1]
+        return Page(kind, encoding, values, raw_size + len(header), (header, stored), len(header) + len(stored))
+
+
+@dataclass(slots=True, frozen=True)
+class Description:
+    """A chunk's ColumnMetaData in front of its offsets and behind them, and the sizes of its dictionary page (or 0) and of all pages."""
+
+    front: bytes
+    back: bytes
+    dictionary: int
+    raw: int
+    size: int
+
+    def at(self, offset: int) -> Field:
+        """Return the ColumnChunk where the first page begins at ``offset``."""
+        fields = {9: i64(offset + self.dictionary)}
+        if self.dictionary:
+            fields[11] = i64(offset)
+        metadata = thrift.STRUCT, self.front + members(fields, 7) + self.back + thrift.STOP
+        return struct({2: i64(0), 3: metadata})
+
+
+@dataclass(slots=True)
+class Chunk:
+    """The pages of one column in one row group; the dictionary page, where there is one, stands first."""
+
+    column: Column
+    statistics: Statistics | None
+    pages: list[Page] = field(default_factory=list)
+
+    def key(self) -> tuple[object, ...]:
+        """Return what tells chunks with the same description, but for the offset, from others."""
+        found = self.statistics
+        bounds = () if found is None else (found.least, found.most, found.nulls)
+        return (self.column.name, bounds, *self.pages)
+
+    def describe(self) -> Description:
+        """Return its description wherever it begins."""
+        kinds: dict[tuple[int, int], int] = {}
+        raw = size = values = 0
+        for page in self.pages:
+            kinds[page.kind, page.encoding] = kinds.get((page.kind, page.encoding), 0) + 1
+            raw += page.raw_size
+            size += page.size
+            if page.kind == DATA_PAGE:
+                values += page.values
+        encodings = dict.fromkeys([RLE, *(encoding for _, encoding in kinds)])
+        front = {
+            1: i32(self.column.physical),
+            2: array(thrift.I32, map(i32, encodings)),
+            3: array(thrift.BINARY, [binary(self.column.name.encode())]),
+            4: i32(ZSTD),
+            5: i64(values),
+            6: i64(raw),
+            7: i64(size),
+        }
+        counts = [struct({1: i32(kind), 2: i32(encoding), 3: i32(count)}) for (kind, encoding), count in kinds.items()]
+        back = {13: array(thrift.STRUCT, counts)}
+        if self.statistics is not None:
+            back = {12: self._statistics(self.statistics)} | back
+        first = self.pages[0]
+        dictionary = first.size if first.kind == DICTIONARY_PAGE else 0
+        return Description(members(front), members(back, 11 if dictionary else 9), dictionary, raw, size)
+
+    def _statistics(self, found: Statistics) -> Field:
+        fields = {3: i64(found.nulls)}
+        bounds = {} if found.least is None else {5: self.column.bound(found.most), 6: self.column.bound(found.least)}
+        bounds = {number: value for number, value in bounds.items() if len(value) <= STATISTICS_BYTES_MAX}
+        fields |= {number: binary(value) for number, value in bounds.items()}
+        fields |= {number + 2: thrift.boolean(True) for number in bounds}
+        return struct(fields)
+
+
+class ParquetFile:
+    """A file that grows by row groups; ``parts`` are its bytes, to be written one after the other."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = columns
+        self.parts: list[bytes] = [MAGIC]
+        self.size = len(MAGIC)
+        self.rows = 0
+        self._groups: list[Field] = []
+        self._descriptions: dict[tuple[object, ...], Description] = {}
+
+    def add(self, chunks: Sequence[Chunk], rows: int) -> None:
+        """Add a row group; ``chunks`` in the order of the columns, each of ``rows`` rows."""
+        start = self.size
+        described, total = [], 0
+        for chunk in chunks:
+            key = chunk.key()
+            if key not in self._descriptions:
+                self._descriptions[key] = chunk.describe()
+            description = self._descriptions[key]
+            described.append(description.at(self.size))
+            total += description.raw
+            self.size += description.size
+            for page in chunk.pages:
+                self.parts += page.data
+        group = {1: array(thrift.STRUCT, described), 2: i64(total), 3: i64(rows), 5: i64(start), 6: i64(self.size - start)}
+        if len(self._groups) < 1 << 15:
+            group[7] = i16(len(self._groups))
+        self._groups.append(struct(group))
+        self.rows += rows
+
+    def finish(self) -> None:
+        """Add the footer."""
+        root = struct({3: i32(REQUIRED), 4: binary(b"schema"), 5: i32(len(self.columns))})
+        fields = {
+            1: i32(FORMAT),
+            2: array(thrift.STRUCT, [root, *(column.element() for column in self.columns)]),
+            3: i64(self.rows),
+            4: array(thrift.STRUCT, self._groups),
+            6: binary(CREATED_BY),
+            7: array(thrift.STRUCT, [struct({1: struct({})})] * len(self.columns)),
+        }
+        footer = struct(fields)[1]
+        self.parts += [footer, len(footer).to_bytes(4, "little"), MAGIC]
+        self.size += len(footer) + 8

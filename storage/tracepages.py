@@ -1,0 +1,240 @@
+"""Files of the ``traces`` table, page by page: what all sensors of a piece share is encoded and compressed once.
+
+A sorted narrow table repeats itself: tool, chamber and trace are one value, sensor and position are runs, and stream, seq, ts, window,
+payload and byte_start are the same for every sensor of a group. Only values need work for every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kernels.pages import delta_binary_packed, rle_hybrid, runs
+from storage.pages import (
+    BYTE_ARRAY,
+    DELTA_BINARY_PACKED,
+    DOUBLE,
+    INT32,
+    INT64,
+    RLE_DICTIONARY,
+    Chunk,
+    Column,
+    Compressor,
+    Page,
+    ParquetFile,
+    Statistics,
+)
+from storage.pieces import Int64, Names, Piece, SharedColumns
+from storage.schema import COLUMNS
+from storage.valuepages import PAGE_ROWS, ValuePages, levels
+
+PHYSICAL = {"VARCHAR": BYTE_ARRAY, "BIGINT": INT64, "INTEGER": INT32, "DOUBLE": DOUBLE, "TIMESTAMP": INT64}
+CONSTANT = ("tool", "chamber", "trace")
+CODED = ("stream", "payload_id")
+NUMBERS = ("seq", "ts", "window_id", "byte_start")
+
+
+@dataclass(slots=True)
+class Dictionary:
+    """A chunk's dictionary; entries are numbered as they come."""
+
+    physical: int
+    codes: dict[Any, int] = field(default_factory=dict)
+
+    def of(self, values: Iterable[Any]) -> tuple[int, ...]:
+        """Return the codes of ``values``."""
+        codes = self.codes
+        return tuple([codes.setdefault(value, len(codes)) for value in values])
+
+    def page(self, compressor: Compressor) -> Page:
+        """Return the dictionary page."""
+        if self.physical == BYTE_ARRAY:
+            texts = [str(value).encode() for value in self.codes]
+            body = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        else:
+            body = np.fromiter(self.codes, "<i4", len(self.codes)).tobytes()
+        return compressor.dictionary(body, entries=len(self.codes))
+
+
+def code_width(most: int) -> int:
+    """Return the bits of codes up to ``most``."""
+    return max(1, most.bit_length())
+
+
+class SharedPages:
+    """Pages of one :class:`SharedColumns`, each made once."""
+
+    def __init__(self, shared: SharedColumns, compressor: Compressor, optional: Set[str]) -> None:
+        self.shared = shared
+        self.rows = len(shared.seq)
+        self._compressor = compressor
+        self._optional = optional
+        self._pages: dict[tuple[object, ...], Page] = {}
+        self._used: dict[str, tuple[Names, Int64]] = {}
+        for column in CODED:
+            names, codes = shared.coded(column)
+            used, inverse = np.unique(codes, return_inverse=True)
+            self._used[column] = tuple(names[i] for i in used.tolist()), inverse
+        self._held = {column: self._numbers(column) for column in NUMBERS}
+        self.bounds = self._bounds()
+
+    def constant(self, column: str, rows: int, code: int | None) -> Page:
+        """Return a page of ``rows`` times one entry, or nothing."""
+        key = (column, rows, code)
+        if key not in self._pages:
+            front = levels(np.full(rows, code is not None)) if column in self._optional else b""
+            repeats, entry = np.array([rows]), np.array([code or 0])
+            width = code_width(code or 0)
+            body = b"\0" if code is None else bytes((width,)) + runs(entry, repeats, width)
+            self._pages[key] = self._compressor.page(front + body, encoding=RLE_DICTIONARY, values=rows)
+        return self._pages[key]
+
+    def coded(self, column: str, sensors: int, dictionary: Dictionary) -> list[Page]:
+        """Return the pages of one of ``CODED`` for a number of sensors."""
+        names, inverse = self._used[column]
+        codes = dictionary.of(names)
+        if len(codes) == 1:
+            return [self.constant(column, sensors * self.rows, codes[0])]
+        return [self._coded(column, tiles, codes, inverse) for tiles in self._tiles(sensors)]
+
+    def numbers(self, column: str, sensors: int) -> list[Page]:
+        """Return the pages of one of ``NUMBERS`` for a number of sensors."""
+        return [self._number(column, tiles) for tiles in self._tiles(sensors)]
+
+    def _tiles(self, sensors: int) -> list[int]:
+        """Return how many sensors each page holds."""
+        together = min(sensors, max(1, PAGE_ROWS // self.rows))
+        full, rest = divmod(sensors, together)
+        return [together] * full + [rest] * (rest > 0)
+
+    def _coded(self, column: str, tiles: int, codes: tuple[int, ...], inverse: Int64) -> Page:
+        key = (column, tiles, codes)
+        if key not in self._pages:
+            width = code_width(max(codes))
+            body = bytes((width,)) + rle_hybrid(np.tile(np.asarray(codes)[inverse], tiles), width)
+            self._pages[key] = self._compressor.page(body, encoding=RLE_DICTIONARY, values=tiles * self.rows)
+        return self._pages[key]
+
+    def _number(self, column: str, tiles: int) -> Page:
+        key = (column, tiles)
+        if key not in self._pages:
+            front = b""
+            if column in self._optional:
+                front = levels(np.tile(self.shared.window_id != 0, tiles))
+            body = front + delta_binary_packed(np.tile(self._held[column], tiles))
+            self._pages[key] = self._compressor.page(body, encoding=DELTA_BINARY_PACKED, values=tiles * self.rows)
+        return self._pages[key]
+
+    def _numbers(self, column: str) -> Int64:
+        numbers: Int64 = getattr(self.shared, column)
+        return numbers[numbers != 0] if column in self._optional else numbers
+
+    def _bounds(self) -> dict[str, tuple[Any, Any, int]]:
+        """Return column -> (minimum, maximum, nulls a sensor)."""
+        shared = self.shared
+        out: dict[str, tuple[Any, Any, int]] = {"tool": (shared.tool, shared.tool, 0), "trace": (shared.trace, shared.trace, 0)}
+        out["chamber"] = (shared.chamber, shared.chamber, self.rows if shared.chamber is None else 0)
+        for column, (names, _) in self._used.items():
+            out[column] = min(names), max(names), 0
+        for column, held in self._held.items():
+            nulls = self.rows - len(held)
+            out[column] = (int(held.min()), int(held.max()), nulls) if len(held) else (None, None, nulls)
+        return out
+
+
+class TracePages:
+    """Gathers pieces into row groups of at most ``row_group_rows`` rows (one piece may be larger) and those into a file."""
+
+    def __init__(self, *, level: int, row_group_rows: int, optional: Set[str]) -> None:
+        columns = COLUMNS["traces"].items()
+        self.file = ParquetFile(
+            [Column(name, PHYSICAL[kind], name in optional, text=kind == "VARCHAR", time=kind == "TIMESTAMP") for name, kind in columns]
+        )
+        self._row_group_rows = row_group_rows
+        self._optional = optional
+        self._compressor = Compressor(level)
+        self._values = ValuePages(self._compressor, optional="value" in optional)
+        self._shared: SharedPages | None = None
+        self._before: dict[str, tuple[tuple[Any, ...], Page]] = {}
+        self._begin()
+
+    def add(self, piece: Piece) -> None:
+        """Append a piece; its values may change afterwards."""
+        if piece.rows == 0:
+            return
+        if self._rows and self._rows + piece.rows > self._row_group_rows:
+            self._end()
+        if self._shared is None or self._shared.shared is not piece.shared:
+            self._shared = SharedPages(piece.shared, self._compressor, self._optional)
+        self._add_shared(self._shared, len(piece.names))
+        self._add_runs("sensor", piece.names, self._shared.rows)
+        self._add_runs("position", piece.positions.tolist(), self._shared.rows)
+        self._values.add(piece.values)
+        self._rows += piece.rows
+
+    def finish(self) -> ParquetFile:
+        """Return the whole file."""
+        if self._rows:
+            self._end()
+        self.file.finish()
+        return self.file
+
+    def _begin(self) -> None:
+        self._rows = 0
+        self._chunks = {column.name: Chunk(column, None if column.name == "value" else Statistics()) for column in self.file.columns}
+        self._dictionaries = {name: Dictionary(self._chunks[name].column.physical) for name in (*CONSTANT, *CODED, "sensor", "position")}
+
+    def _end(self) -> None:
+        for name, dictionary in self._dictionaries.items():
+            self._chunks[name].pages.insert(0, self._dictionary_page(name, dictionary))
+        self._chunks["value"].pages = self._values.take()
+        self.file.add(list(self._chunks.values()), self._rows)
+        self._begin()
+
+    def _dictionary_page(self, name: str, dictionary: Dictionary) -> Page:
+        """Return the dictionary's page, the one of the row group before where it holds the same entries."""
+        entries = tuple(dictionary.codes)
+        before = self._before.get(name)
+        if before is None or before[0] != entries:
+            before = self._before[name] = entries, dictionary.page(self._compressor)
+        return before[1]
+
+    def _add_shared(self, shared: SharedPages, sensors: int) -> None:
+        chunks = self._chunks
+        for name in CONSTANT:
+            value = getattr(shared.shared, name)
+            code = None if value is None else self._dictionaries[name].of([value])[0]
+            chunks[name].pages.append(shared.constant(name, sensors * shared.rows, code))
+        for name in CODED:
+            chunks[name].pages += shared.coded(name, sensors, self._dictionaries[name])
+        for name in NUMBERS:
+            chunks[name].pages += shared.numbers(name, sensors)
+        for name, (least, most, nulls) in shared.bounds.items():
+            statistics = chunks[name].statistics
+            assert statistics is not None
+            statistics.add(least, most, sensors * nulls)
+
+    def _add_runs(self, name: str, values: list[Any], records: int) -> None:
+        """Append a page in which each of ``values`` stands ``records`` times."""
+        chunk = self._chunks[name]
+        assert chunk.statistics is not None
+        chunk.statistics.add(min(values), max(values), 0)
+        codes = np.asarray(self._dictionaries[name].of(values))
+        width = code_width(int(codes.max()))
+        few = records * width < 32
+        body = rle_hybrid(np.repeat(codes, records), width) if few else runs(codes, np.full(len(codes), records), width)
+        chunk.pages.append(self._compressor.page(bytes((width,)) + body, encoding=RLE_DICTIONARY, values=records * len(values)))
+
+
+def encode_traces(pieces: Iterable[Piece], *, level: int, row_group_rows: int, optional: Set[str]) -> ParquetFile:
+    """Return the Parquet file of ``pieces``; ``optional`` names the columns that hold nulls.
+
+    ``chamber``, ``window_id`` and ``value`` can; a null in a column that is not named is the caller's fault.
+    """
+    writer = TracePages(level=level, row_group_rows=row_group_rows, optional=optional)
+    for piece in pieces:
+        writer.add(piece)
+    return writer.finish()

@@ -1,0 +1,115 @@
+"""The pages of the value column: each takes the encoding that suits its values."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.missing import NULL_BITS
+from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, number_values, packed, rle_hybrid
+from storage.pages import BYTE_STREAM_SPLIT, PLAIN, RLE_DICTIONARY, Compressor, Page
+
+Bits = npt.NDArray[np.uint64]
+
+PAGE_ROWS = 16_384
+"""A page of sensors with few records holds about as many rows."""
+
+RUN_ROWS = 2_048
+"""Sensors with fewer records are judged together."""
+
+REPEATS = 8
+"""Values take a dictionary where each entry stands for as many of them."""
+
+SAMPLE = 4_096
+FLOAT32_REST = np.uint64((1 << 29) - 1)
+"""The bits of a double that are 0 where it was a float32."""
+
+_NULL = np.uint64(NULL_BITS)
+
+
+def levels(present: npt.NDArray[np.bool_]) -> bytes:
+    """Return the definition levels of an optional column's page, their length in front."""
+    body = bytes(rle_hybrid(present.view(np.uint8), 1))
+    return len(body).to_bytes(4, "little") + body
+
+
+class ValuePages:
+    """The value column's pages of one row group after the other.
+
+    Quantised values are numbered by the row group's dictionary, in 8 or 16 bits: zstd's Huffman coder works on whole bytes. Others are
+    split into byte streams, or stay plain where doubles repeat that no dictionary holds.
+    """
+
+    def __init__(self, compressor: Compressor, *, optional: bool) -> None:
+        self._compressor = compressor
+        self._optional = optional
+        self._entries = np.empty(DICTIONARY_MAX, np.uint64)
+        self._slot_of = np.empty(DICTIONARY_MAX, np.int64)
+        self._table = np.full(SLOTS, -1, np.int16)
+        self._held = 0
+        self._pages: list[Page] = []
+        self._waiting: list[tuple[Bits, npt.NDArray[np.int32] | None]] = []
+        self._rows = 0
+
+    def add(self, values: npt.NDArray[np.float64]) -> None:
+        """Append ``values`` (k, n), sensor by sensor; the array may change afterwards."""
+        k, n = values.shape
+        together = max(1, RUN_ROWS // n)
+        for first in range(0, k, together):
+            bits = np.ascontiguousarray(values[first : first + together]).reshape(-1).view(np.uint64)
+            codes = self._numbered(bits)
+            if self._waiting and ((codes is None) != (self._waiting[0][1] is None) or self._rows + len(bits) > PAGE_ROWS):
+                self._flush()
+            self._waiting.append((bits, codes))
+            self._rows += len(bits)
+        self._flush()
+
+    def take(self) -> list[Page]:
+        """Return the row group's pages, the dictionary first, and begin the next one's."""
+        pages = self._pages
+        if self._held:
+            entries = self._entries[: self._held]
+            pages = [self._compressor.dictionary(entries.tobytes(), entries=self._held), *pages]
+            self._table.fill(-1)
+        self._pages, self._held = [], 0
+        return pages
+
+    def _numbered(self, bits: Bits) -> npt.NDArray[np.int32] | None:
+        """Return the codes of the values that are not NULL, or None where a dictionary does not pay."""
+        held = bits[bits != _NULL] if self._optional else bits
+        codes = np.empty(len(held), np.int32)
+        size = int(number_values(held, self._entries, self._slot_of, self._table, self._held, len(held) // REPEATS, codes))
+        if size <= 0:
+            return None
+        self._held = size
+        return codes
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        bits = self._waiting[0][0] if len(self._waiting) == 1 else np.concatenate([run for run, _ in self._waiting])
+        numbered = [codes for _, codes in self._waiting if codes is not None]
+        self._waiting, self._rows = [], 0
+        rows, front = len(bits), b""
+        if self._optional:
+            present = bits != _NULL
+            front, bits = levels(present), bits[present]
+        if numbered:
+            self._pages.append(self._dictionary_page(front, np.concatenate(numbered), rows))
+        elif self._repeats(bits):
+            self._pages.append(self._compressor.page(front + bits.tobytes(), encoding=PLAIN, values=rows))
+        else:
+            bodies = [front, *byte_streams(bits)] if front else list(byte_streams(bits))
+            self._pages.append(self._compressor.streams(bodies, encoding=BYTE_STREAM_SPLIT, values=rows))
+
+    def _dictionary_page(self, front: bytes, codes: npt.NDArray[np.int32], rows: int) -> Page:
+        width = 8 if len(codes) == 0 or codes.max() < 1 << 8 else 16
+        return self._compressor.page(front + bytes((width,)) + packed(codes, width), encoding=RLE_DICTIONARY, values=rows)
+
+    def _repeats(self, bits: Bits) -> bool:
+        """Tell whether a sample of doubles that were no float32 is smaller as it is than split."""
+        middle = max(0, len(bits) - SAMPLE) // 2
+        sample = bits[middle : middle + SAMPLE]
+        if not (sample & FLOAT32_REST).any():
+            return False
+        return self._compressor.size(sample) < self._compressor.size(np.ascontiguousarray(byte_streams(sample)))
