@@ -67,8 +67,7 @@ def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequ
     values: Float64 = np.ascontiguousarray(rows.column("value").combine_chunks().fill_null(NULL).to_numpy(zero_copy_only=False))
     edge = np.flatnonzero(np.append(True, (np.diff(ids) != 0) | (np.diff(code) != 0) | (np.diff(position) != 0)))
     stop = np.append(edge[1:], len(ids))
-    began = np.asarray([by_id[i].started_us for i in ids[edge].tolist()], np.int64)
-    statistics = reduce_windows(values.reshape(1, -1), time_us, edge, stop, began)[:, 0, :]
+    statistics = reduce_windows(values.reshape(1, -1), time_us, edge, stop)[:, 0, :]
     names = sensor.take(pa.array(stop - 1)).to_pylist()
     out: list[Reduced] = []
     outer = np.flatnonzero(np.append(True, (np.diff(ids[edge]) != 0) | (np.diff(code[edge]) != 0)))

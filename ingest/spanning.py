@@ -28,7 +28,6 @@ def reduce_tails(recent: Recent, window: Window) -> list[Reduced] | None:
         names = [tail.streams[i] for tail, at in members for i in tail.stream[at].tolist()]
         by_time = np.lexsort((np.unique(names, return_inverse=True)[1], seq, time_us))
         matrix = np.ascontiguousarray(np.concatenate(sheets, axis=1)[:, by_time])
-        bounds = (np.asarray([0]), np.asarray([len(time_us)]), np.asarray([window.started_us]))
-        statistics = reduce_windows(matrix, time_us[by_time], *bounds)[0]
+        statistics = reduce_windows(matrix, time_us[by_time], np.asarray([0]), np.asarray([len(time_us)]))[0]
         out.append(Reduced(window, trace, (order + 1).tolist(), [layout[i].name for i in order.tolist()], statistics))
     return out

@@ -144,8 +144,7 @@ class TraceFile:
         stops = np.append(edges[1:], len(window))
         held = window[edges] > 0
         ids, starts, stops = window[edges][held], edges[held], stops[held]
-        began = np.asarray([windows[i].started_us for i in ids.tolist()], np.int64)
-        statistics = reduce_windows(matrix, time_us, starts, stops, began)
+        statistics = reduce_windows(matrix, time_us, starts, stops)
         names = [group.layout[i].name for i in order.tolist()]
         positions = (order + 1).tolist()
         for i, window_id in enumerate(ids.tolist()):
