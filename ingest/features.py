@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ingest.batch import Batch
 from ingest.records import Float64
+from ingest.spanning import reduce_tails
 from ingest.spool import Spool
 from ingest.tracefile import Reduced
 from kernels.missing import NULL
@@ -39,6 +40,8 @@ def collect(batch: Batch, windows: Sequence[Window], moved: set[int], without: S
             ready += [replace(piece, window=window) for piece in pieces]
         elif window.window_id not in moved and _as_begun(window, held := batch.spanning.get(window.window_id, [])):
             ready += [replace(piece, window=window) for piece in held]
+        elif window.window_id not in moved and (tails := reduce_tails(batch.recent, window)) is not None:
+            ready += tails
         else:
             again.setdefault(window.tool, []).append(window)
     for tool, members in again.items():
