@@ -77,8 +77,7 @@ class Book:
 
     def take(self, stream: Any, time_us: Any, seq: Any) -> Any:
         """Return for each key of a batch whether it is new, and take the new ones into the runs."""
-        record = sequence.order_keys(stream, time_us, seq)
-        stream, time_us, seq = stream[record], time_us[record], seq[record]
+        record, stream, time_us, seq = sequence.order_keys(stream, time_us, seq)
         repeated = sequence.same_as_previous(stream, time_us, seq)
         inside = sequence.covered(stream, time_us, seq, self.run_stream, self.runs)
         fresh = ~repeated & (inside < 0)

@@ -109,8 +109,7 @@ class KeyBook:
             return outcome
         record, stream, time_us, seq = np.arange(n), segment.stream, segment.time_us, segment.seq
         if not sequence.is_sorted(stream, time_us, seq):
-            record = sequence.order_keys(stream, time_us, seq)
-            stream, time_us, seq = stream[record], time_us[record], seq[record]
+            record, stream, time_us, seq = sequence.order_keys(stream, time_us, seq)
         repeated = sequence.same_as_previous(stream, time_us, seq)
         bounds = np.flatnonzero(np.append(True, stream[1:] != stream[:-1]))
         numbers = stream[bounds].tolist()
@@ -132,8 +131,7 @@ class KeyBook:
                 added += more
             stream, time_us, seq = (np.concatenate(column) for column in zip(*added, strict=True))
             if len(added) > 1:
-                by_key = sequence.order_keys(stream, time_us, seq)
-                stream, time_us, seq = stream[by_key], time_us[by_key], seq[by_key]
+                _, stream, time_us, seq = sequence.order_keys(stream, time_us, seq)
         self._extend(numbers, stream, time_us, seq, run_stream, runs)
         return outcome
 

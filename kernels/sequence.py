@@ -10,76 +10,69 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.jit import inline, kernel
+from kernels.jit import kernel
 
 COUNTER = -1
 ANY = 0
 
 
-@inline
-def _merge(time, seq, left, a, a_stop, right, b, b_stop, out, at):
-    """Merge the sorted records ``left[a:a_stop]`` and ``right[b:b_stop]`` to ``out[at:]``, those of ``left`` first where keys are equal."""
-    while a < a_stop and b < b_stop:
-        i, j = left[a], right[b]
-        if time[j] < time[i] or (time[j] == time[i] and seq[j] < seq[i]):
-            out[at] = j
-            b += 1
-        else:
-            out[at] = i
-            a += 1
-        at += 1
-    for k in range(a, a_stop):
-        out[at] = left[k]
-        at += 1
-    for k in range(b, b_stop):
-        out[at] = right[k]
-        at += 1
-
-
 @kernel
 def order_keys(stream, time, seq):
-    """Return the order (n,) int64 that sorts ``n`` records of any order by (stream, time, seq), equal keys as they came.
+    """Sort ``n`` records of any order by (stream, time, seq), equal keys as they came: return (order int64, streams, times, numbers).
 
     O(n) where records come in order within their stream; the ``m`` that come late cost O(m log m).
     """
     n, streams = len(stream), 0
     for i in range(n):
         streams = max(streams, stream[i] + 1)
-    begin = np.zeros(streams + 1, np.int64)
+    place = np.zeros(streams + 1, np.int64)
     for i in range(n):
-        begin[stream[i] + 1] += 1
+        place[stream[i] + 1] += 1
     for s in range(streams):
-        begin[s + 1] += begin[s]
-    place = begin.copy()
-    out, late, other = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+        place[s + 1] += place[s]
+    order, t, q, name = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int32)
+    late, other = np.empty(n, np.int64), np.empty(n, np.int64)
     for i in range(n):
-        s = stream[i]
-        out[place[s]] = i
-        place[s] += 1
+        k = place[stream[i]]
+        order[k], t[k], q[k], name[k] = i, time[i], seq[i], stream[i]
+        place[stream[i]] = k + 1
+    end = 0
     for s in range(streams):
+        begin, end = end, place[s]
         # A record is late if one before it has a greater key: the others are in order as they stand.
-        kept, m = begin[s], 0
-        for k in range(begin[s], begin[s + 1]):
-            i = out[k]
-            if kept > begin[s] and (time[i] < time[out[kept - 1]] or (time[i] == time[out[kept - 1]] and seq[i] < seq[out[kept - 1]])):
-                late[m] = i
+        kept, m = begin, 0
+        for k in range(begin, end):
+            if kept > begin and (t[k] < t[kept - 1] or (t[k] == t[kept - 1] and q[k] < q[kept - 1])):
+                late[m] = order[k]
                 m += 1
             else:
-                out[kept] = i
+                order[kept], t[kept], q[kept] = order[k], t[k], q[k]
                 kept += 1
-        if m == 0:
-            continue
         width = 1
         while width < m:
             for a in range(0, m, 2 * width):
-                middle = min(a + width, m)
-                _merge(time, seq, late, a, middle, late, middle, min(a + 2 * width, m), other, a)
+                i, j = a, min(a + width, m)
+                middle, stop = j, min(a + 2 * width, m)
+                for k in range(a, stop):
+                    x, y = late[min(i, middle - 1)], late[min(j, stop - 1)]
+                    if i < middle and (j == stop or time[x] < time[y] or (time[x] == time[y] and seq[x] <= seq[y])):
+                        other[k] = x
+                        i += 1
+                    else:
+                        other[k] = y
+                        j += 1
             late, other = other, late
             width *= 2
-        for k in range(begin[s], kept):
-            other[k - begin[s]] = out[k]
-        _merge(time, seq, other, 0, kept - begin[s], late, 0, m, out, begin[s])
-    return out
+        k, kept = end - 1, kept - 1
+        for j in range(m - 1, -1, -1):
+            i = late[j]
+            while kept >= begin and (t[kept] > time[i] or (t[kept] == time[i] and q[kept] > seq[i])):
+                order[k], t[k], q[k] = order[kept], t[kept], q[kept]
+                kept -= 1
+                k -= 1
+            order[k], t[k], q[k] = i, time[i], seq[i]
+            k -= 1
+    return order, name, t, q
 
 
 @kernel

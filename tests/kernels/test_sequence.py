@@ -63,7 +63,9 @@ def test_keys_are_ordered_as_a_stable_sort_does(records, nearly):
         records = [*sorted(records)[: len(records) * 3 // 4], *records[len(records) * 3 // 4 :]]
     stream, time, seq = columns(records, 3)
     expected = sorted(range(len(records)), key=lambda i: records[i])
-    assert sequence.order_keys(stream.astype(np.int32), time, seq).tolist() == expected
+    order, *ordered = sequence.order_keys(stream.astype(np.int32), time, seq)
+    assert order.tolist() == expected
+    assert [column.tolist() for column in ordered] == [column[expected].tolist() for column in (stream, time, seq)]
 
 
 @given(KEYS, KEYS)
