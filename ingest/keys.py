@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ingest.recent import Recent
-from ingest.records import Int64, StreamKey
+from ingest.records import Int32, Int64, StreamKey
 from ingest.segment import Registry, Segment
 from ingest.timing import Stages
 from kernels import sequence
@@ -105,49 +105,65 @@ class KeyBook:
         outcome = Outcome(np.zeros(n, np.int8))
         if n == 0:
             return outcome
-        order = (
-            None
-            if sequence.is_sorted(segment.stream, segment.time_us, segment.seq)
-            else np.lexsort((segment.seq, segment.time_us, segment.stream))
-        )
-        record = np.arange(n) if order is None else order
-        stream, time_us, seq = segment.stream[record], segment.time_us[record], segment.seq[record]
+        record, stream, time_us, seq = np.arange(n), segment.stream, segment.time_us, segment.seq
+        if not sequence.is_sorted(stream, time_us, seq):
+            record, stream, time_us, seq = sequence.order_keys(stream, time_us, seq)
         repeated = sequence.same_as_previous(stream, time_us, seq)
-        bounds = np.flatnonzero(np.append(True, np.diff(stream) != 0))
-        spans = list(zip(bounds.tolist(), np.append(bounds[1:], n).tolist(), strict=True))
-        inside = np.full(n, -1, np.int64)
-        for a, b in spans:
-            runs = self.state(int(stream[a])).now
-            if len(runs):
-                inside[a:b] = sequence.covered(time_us[a:b], seq[a:b], *(np.ascontiguousarray(runs[:, c]) for c in range(4)))
+        bounds = np.flatnonzero(np.append(True, stream[1:] != stream[:-1]))
+        numbers = stream[bounds].tolist()
+        spans = list(zip(bounds.tolist(), [*bounds[1:].tolist(), n], strict=True))
+        run_stream, runs = self._runs(numbers)
+        inside = sequence.covered(stream, time_us, seq, run_stream, runs)
         candidates = repeated | (inside >= 0)
         if candidates.any():
             with self._stages("overlap"):
                 self._compare(segment, outcome, record, stream, repeated, inside >= 0, spans)
         accepted = outcome.state[record] == ACCEPTED
-        for a, b in spans:
-            self._extend(int(stream[a]), time_us[a:b], seq[a:b], accepted[a:b], inside[a:b])
-        return outcome
-
-    def _extend(self, stream: int, time_us: Int64, seq: Int64, accepted: np.ndarray, inside: Int64) -> None:
-        """Take a stream's accepted records (sorted) into its runs."""
-        state = self.states[stream]
         fresh = accepted & (inside < 0)
         odd = accepted & (inside >= 0)
-        runs = state.now
-        times, seqs = time_us[fresh], seq[fresh]
-        if not state.timed and odd.any():
-            # A number that its run holds already, at another time: another key, so the run breaks where it stands.
-            broken = np.unique(inside[odd])
-            old = [self._history.keys(*state.key, int(runs[r, 0]), int(runs[r, 2])) for r in broken]
-            kept = [_within(keys, runs[r]) for keys, r in zip(old, broken, strict=True)]
-            times = np.concatenate([times, time_us[odd], *(keys[0] for keys in kept)])
-            seqs = np.concatenate([seqs, seq[odd], *(keys[1] for keys in kept)])
-            by_key = np.lexsort((seqs, times))
-            times, seqs = times[by_key], seqs[by_key]
-            runs = np.delete(runs, broken, axis=0)
-        if len(times):
-            state.now = sequence.merge_runs(times, seqs, *(np.ascontiguousarray(runs[:, c]) for c in range(4)), state.step)
+        if not fresh.all():
+            added = [(stream[fresh], time_us[fresh], seq[fresh])]
+            if odd.any():
+                broken, more = self._break(stream[odd], time_us[odd], seq[odd], inside[odd], runs)
+                run_stream, runs = np.delete(run_stream, broken), np.delete(runs, broken, axis=0)
+                added += more
+            stream, time_us, seq = (np.concatenate(column) for column in zip(*added, strict=True))
+            if len(added) > 1:
+                _, stream, time_us, seq = sequence.order_keys(stream, time_us, seq)
+        self._extend(numbers, stream, time_us, seq, run_stream, runs)
+        return outcome
+
+    def _runs(self, numbers: Sequence[int]) -> tuple[Int32, Int64]:
+        """Return the runs of some streams in one table, and the stream of each."""
+        tables = [self.state(number).now for number in numbers]
+        return np.repeat(np.asarray(numbers, np.int32), [len(table) for table in tables]), np.concatenate(tables)
+
+    def _extend(self, numbers: Sequence[int], stream: Int32, time_us: Int64, seq: Int64, run_stream: Int32, runs: Int64) -> None:
+        """Take new records that lie in no run (sorted) into the runs of their streams."""
+        if len(stream) == 0:
+            return
+        step = np.zeros(numbers[-1] + 1, np.int64)
+        step[numbers] = [self.states[number].step for number in numbers]
+        run_stream, runs = sequence.merge_runs(stream, time_us, seq, run_stream, runs, step)
+        grown = stream[np.flatnonzero(np.append(True, stream[1:] != stream[:-1]))]
+        begin, end = np.searchsorted(run_stream, grown), np.searchsorted(run_stream, grown, side="right")
+        for number, a, b in zip(grown.tolist(), begin.tolist(), end.tolist(), strict=True):
+            self.states[number].now = runs[a:b]
+
+    def _break(
+        self, stream: Int32, time_us: Int64, seq: Int64, inside: Int64, runs: Int64
+    ) -> tuple[Int64, list[tuple[Int32, Int64, Int64]]]:
+        """Return the runs that break, and the keys that stand in their stead: theirs and the new ones.
+
+        A number that its run holds already, at another time, is another key, so the run breaks where it stands.
+        """
+        counted = np.asarray([not self.states[number].timed for number in stream.tolist()])
+        broken, first = np.unique(inside[counted], return_index=True)
+        added = [(stream[counted], time_us[counted], seq[counted])]
+        for r, number in zip(broken.tolist(), stream[counted][first].tolist(), strict=True):
+            times, seqs = _within(self._history.keys(*self.states[number].key, int(runs[r, 0]), int(runs[r, 2])), runs[r])
+            added.append((np.full(len(times), number, np.int32), times, seqs))
+        return broken, added
 
     def _compare(
         self,

@@ -1,7 +1,8 @@
-"""Sequence keys against the runs of a stream.
+"""Sequence keys against the runs of their streams.
 
 A run is a stretch of records without a gap in (time, seq) order; a stream's runs are disjoint in that order. A key that lies in no
-run is new; a key inside a run is looked up. Shapes: ``n`` records sorted by (time, seq), ``r`` runs in the same order. ``step``
+run is new; a key inside a run is looked up. Shapes: ``n`` records sorted by (stream, time, seq), ``r`` runs in the same order, (r, 4)
+int64 (time_lo, seq_lo, time_hi, seq_hi), and the stream of each; streams are int32, times and numbers int64. A stream's ``step``
 tells what follows without a gap: ``COUNTER`` (seq + 1), ``ANY`` (a sparse time: everything), or a largest time step in microseconds.
 """
 
@@ -16,45 +17,112 @@ ANY = 0
 
 
 @kernel
-def covered(time, seq, time_lo, seq_lo, time_hi, seq_hi):
-    """Return for each of ``n`` records the index of the run whose span holds it, or -1.
+def order_keys(stream, time, seq):
+    """Sort ``n`` records of any order by (stream, time, seq), equal keys as they came: return (order int64, streams, times, numbers).
 
-    All inputs int64; both sides sorted by (time, seq). One merge pass, O(n + r).
+    O(n) where records come in order within their stream; the ``m`` that come late cost O(m log m).
     """
-    n, r = len(time), len(time_lo)
+    n, streams = len(stream), 0
+    for i in range(n):
+        streams = max(streams, stream[i] + 1)
+    place = np.zeros(streams + 1, np.int64)
+    for i in range(n):
+        place[stream[i] + 1] += 1
+    for s in range(streams):
+        place[s + 1] += place[s]
+    order, t, q, name = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int32)
+    late, other = np.empty(n, np.int64), np.empty(n, np.int64)
+    for i in range(n):
+        k = place[stream[i]]
+        order[k], t[k], q[k], name[k] = i, time[i], seq[i], stream[i]
+        place[stream[i]] = k + 1
+    end = 0
+    for s in range(streams):
+        begin, end = end, place[s]
+        # A record is late if one before it has a greater key: the others are in order as they stand.
+        kept, m = begin, 0
+        for k in range(begin, end):
+            if kept > begin and (t[k] < t[kept - 1] or (t[k] == t[kept - 1] and q[k] < q[kept - 1])):
+                late[m] = order[k]
+                m += 1
+            else:
+                order[kept], t[kept], q[kept] = order[k], t[k], q[k]
+                kept += 1
+        width = 1
+        while width < m:
+            for a in range(0, m, 2 * width):
+                i, j = a, min(a + width, m)
+                middle, stop = j, min(a + 2 * width, m)
+                for k in range(a, stop):
+                    x, y = late[min(i, middle - 1)], late[min(j, stop - 1)]
+                    if i < middle and (j == stop or time[x] < time[y] or (time[x] == time[y] and seq[x] <= seq[y])):
+                        other[k] = x
+                        i += 1
+                    else:
+                        other[k] = y
+                        j += 1
+            late, other = other, late
+            width *= 2
+        k, kept = end - 1, kept - 1
+        for j in range(m - 1, -1, -1):
+            i = late[j]
+            while kept >= begin and (t[kept] > time[i] or (t[kept] == time[i] and q[kept] > seq[i])):
+                order[k], t[k], q[k] = order[kept], t[kept], q[kept]
+                kept -= 1
+                k -= 1
+            order[k], t[k], q[k] = i, time[i], seq[i]
+            k -= 1
+    return order, name, t, q
+
+
+@kernel
+def covered(stream, time, seq, run_stream, runs):
+    """Return for each of ``n`` records the index of the run whose span holds it, or -1. One merge pass, O(n + r)."""
+    n, r = len(time), len(runs)
     out = np.full(n, -1, np.int64)
     j = 0
     for i in range(n):
-        t, s = time[i], seq[i]
-        while j < r and (time_hi[j] < t or (time_hi[j] == t and seq_hi[j] < s)):
+        s, t, q = stream[i], time[i], seq[i]
+        while j < r and (run_stream[j] < s or (run_stream[j] == s and (runs[j, 2] < t or (runs[j, 2] == t and runs[j, 3] < q)))):
             j += 1
         if j == r:
             break
-        if time_lo[j] < t or (time_lo[j] == t and seq_lo[j] <= s):
+        if run_stream[j] == s and (runs[j, 0] < t or (runs[j, 0] == t and runs[j, 1] <= q)):
             out[i] = j
     return out
 
 
 @kernel
-def merge_runs(time, seq, time_lo, seq_lo, time_hi, seq_hi, step):
-    """Return the runs (r', 4) int64 (time_lo, seq_lo, time_hi, seq_hi) after adding ``n`` new records that lie in no run."""
-    n, r = len(time), len(time_lo)
-    out = np.empty((n + r, 4), np.int64)
+def merge_runs(stream, time, seq, run_stream, runs, step):
+    """Return (streams (r',) int32, runs (r', 4)) after adding ``n`` new records that lie in no run; ``step`` int64 by stream."""
+    n, r = len(time), len(runs)
+    out, out_stream = np.empty((n + r, 4), np.int64), np.empty(n + r, np.int32)
     m, i, j = 0, 0, 0
     while i < n or j < r:
-        if j == r or (i < n and (time[i] < time_lo[j] or (time[i] == time_lo[j] and seq[i] < seq_lo[j]))):
-            a, b, c, d = time[i], seq[i], time[i], seq[i]
+        first = j == r
+        if i < n and not first:
+            if stream[i] != run_stream[j]:
+                first = stream[i] < run_stream[j]
+            else:
+                first = time[i] < runs[j, 0] or (time[i] == runs[j, 0] and seq[i] < runs[j, 1])
+        if i < n and first:
+            s, a, b, c, d = stream[i], time[i], seq[i], time[i], seq[i]
             i += 1
         else:
-            a, b, c, d = time_lo[j], seq_lo[j], time_hi[j], seq_hi[j]
+            s, a, b, c, d = run_stream[j], runs[j, 0], runs[j, 1], runs[j, 2], runs[j, 3]
             j += 1
-        if m > 0 and ((step == COUNTER and b == out[m - 1, 3] + 1) or step == ANY or (step > 0 and a - out[m - 1, 2] <= step)):
+        joined = False
+        if m > 0 and out_stream[m - 1] == s:
+            far = step[s]
+            joined = (far == COUNTER and b == out[m - 1, 3] + 1) or far == ANY or (far > 0 and a - out[m - 1, 2] <= far)
+        if joined:
             out[m - 1, 2] = c
             out[m - 1, 3] = d
         else:
             out[m, 0], out[m, 1], out[m, 2], out[m, 3] = a, b, c, d
+            out_stream[m] = s
             m += 1
-    return out[:m].copy()
+    return out_stream[:m].copy(), out[:m].copy()
 
 
 @kernel

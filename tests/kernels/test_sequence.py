@@ -16,21 +16,56 @@ def columns(rows, width):
     return tuple(np.ascontiguousarray(table[:, i]) for i in range(width))
 
 
-@given(KEYS, KEYS, STEPS)
-@settings(max_examples=150, deadline=None)
-def test_a_key_is_covered_by_the_run_that_spans_it(old, new, step):
-    runs = slow.runs_of(old, step)
-    keys = sorted(new)
-    assert sequence.covered(*columns(keys, 2), *columns(runs, 4)).tolist() == slow.covered(keys, runs)
+STREAMS = st.lists(st.tuples(KEYS, KEYS, STEPS), min_size=1, max_size=4)
 
 
-@given(KEYS, KEYS, STEPS)
+def tables(rows):
+    """Streams, numbered by place, of lists of equally wide rows: (stream of each row, the rows)."""
+    stream = np.repeat(np.arange(len(rows), dtype=np.int32), [len(own) for own in rows])
+    return stream, [row for own in rows for row in own]
+
+
+@given(STREAMS)
 @settings(max_examples=150, deadline=None)
-def test_merging_uncovered_keys_gives_the_runs_of_the_union(old, new, step):
-    runs = slow.runs_of(old, step)
-    fresh = [key for key, run in zip(sorted(new), slow.covered(sorted(new), runs), strict=True) if run < 0]
-    merged = sequence.merge_runs(*columns(fresh, 2), *columns(runs, 4), step)
-    assert [tuple(row) for row in merged.tolist()] == slow.runs_of([*old, *fresh], step)
+def test_a_key_is_covered_by_the_run_of_its_stream_that_spans_it(streams):
+    runs = [slow.runs_of(old, step) for old, _, step in streams]
+    stream, keys = tables([sorted(new) for _, new, _ in streams])
+    run_stream, table = tables(runs)
+    found = sequence.covered(stream, *columns(keys, 2), run_stream, np.asarray(table, np.int64).reshape(-1, 4))
+    begin, expected = 0, []
+    for (_, new, _), own in zip(streams, runs, strict=True):
+        expected += [-1 if run < 0 else begin + run for run in slow.covered(sorted(new), own)]
+        begin += len(own)
+    assert found.tolist() == expected
+
+
+@given(STREAMS)
+@settings(max_examples=150, deadline=None)
+def test_merging_uncovered_keys_gives_the_runs_of_the_union(streams):
+    runs = [slow.runs_of(old, step) for old, _, step in streams]
+    fresh = [
+        [key for key, run in zip(sorted(new), slow.covered(sorted(new), own), strict=True) if run < 0]
+        for (_, new, _), own in zip(streams, runs, strict=True)
+    ]
+    stream, keys = tables(fresh)
+    run_stream, table = tables(runs)
+    steps = np.asarray([step for _, _, step in streams], np.int64)
+    merged = sequence.merge_runs(stream, *columns(keys, 2), run_stream, np.asarray(table, np.int64).reshape(-1, 4), steps)
+    expected = tables([slow.runs_of([*old, *own], step) for (old, _, step), own in zip(streams, fresh, strict=True)])
+    assert merged[0].tolist() == expected[0].tolist()
+    assert [tuple(row) for row in merged[1].tolist()] == expected[1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 3)), max_size=60), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_keys_are_ordered_as_a_stable_sort_does(records, nearly):
+    if nearly:
+        records = [*sorted(records)[: len(records) * 3 // 4], *records[len(records) * 3 // 4 :]]
+    stream, time, seq = columns(records, 3)
+    expected = sorted(range(len(records)), key=lambda i: records[i])
+    order, *ordered = sequence.order_keys(stream.astype(np.int32), time, seq)
+    assert order.tolist() == expected
+    assert [column.tolist() for column in ordered] == [column[expected].tolist() for column in (stream, time, seq)]
 
 
 @given(KEYS, KEYS)
