@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 
@@ -110,3 +112,29 @@ def table(figures: Sequence[Figure]) -> str:
         reached = {None: "", True: "yes", False: "NO"}[figure.reached]
         lines.append(f"{figure.name:<34}{figure.value:>12.4g} {figure.unit:<10}{goal:>10}   {reached:<8} {figure.note}".rstrip())
     return "\n".join(lines)
+
+
+def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return ``rows``, which share the keys of the first, as a text table: numbers to four digits, texts to the left."""
+    if not rows:
+        return "(no rows)"
+    names = list(rows[0])
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    left = [any(isinstance(row.get(name), str) for row in rows) for name in names]
+    lines = [names, *cells]
+    padded = [[text.ljust(width) if flush else text.rjust(width) for text, width, flush in zip(line, widths, left, strict=True)] for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 10_000 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+
+
+def write_result(path: Path, figures: Sequence[Figure], **parts: Any) -> None:
+    """Write a result file: schema, machine, ``parts``, and the figures."""
+    result = {"schema": 1, "machine": machine(), **parts, "figures": [figure.row() for figure in figures]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
