@@ -97,6 +97,12 @@ def peak_mb(script: str) -> int:
     return int(done.stdout.split()[-1])
 
 
+def io_bytes() -> int:
+    """Return the bytes that this process has read so far through read calls, whether or not they were in memory (``rchar``)."""
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return int(lines[0].removeprefix("rchar:"))
+
+
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
     libraries = ("numpy", "numba", "pyarrow", "polars", "duckdb", "secsgem", "zstandard")
