@@ -138,7 +138,8 @@ def run(folder: Path, size_mb: float, payloads: int, names: list[str], rounds: i
             print(f"  round {number + 1}/{rounds} {chain.name}: {chain.cpu[-1]:.2f} CPU s, {chain.peaks[-1]:.0f} MB", file=sys.stderr)
     shutil.rmtree(source)
     start_up = {chain.name: min(child([sys.executable, "-c", IMPORTS[chain.name]])() for _ in range(3)) for chain in chains}
-    notes = {"samples": counts.samples, "bytes_in": counts.bytes_in, "absent": absent, "answers_off": compare(chains), "start_up_cpu_s": start_up}
+    notes: dict[str, Any] = {"samples": counts.samples, "bytes_in": counts.bytes_in, "absent": absent}
+    notes |= {"answers_off": compare(chains), "start_up_cpu_s": start_up}
     notes["open_bytes"] = {chain.name: chain.answers["series"]["open_bytes"] for chain in chains}
     return [chain.row(counts.samples, start_up[chain.name]) for chain in chains], notes
 
@@ -184,7 +185,10 @@ def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)  # the server's user has to reach its own folder below
         small, notes = run(folder, options.mb, 1, list(CHAINS), options.rounds)
-        large, large_notes = ([], {}) if not options.large_mb else run(folder, options.large_mb, LARGE_PAYLOADS, list(LARGE_CHAINS), options.large_rounds)
+        large: list[dict[str, Any]] = []
+        large_notes: dict[str, Any] = {}
+        if options.large_mb:
+            large, large_notes = run(folder, options.large_mb, LARGE_PAYLOADS, list(LARGE_CHAINS), options.large_rounds)
     ours = next(row for row in small if row["chain"] == OURS)
     parts: dict[str, Any] = {"small": small, "small_notes": notes, "reduction_small": reductions(small, ours, "cpu_s_per_M")}
     if large:

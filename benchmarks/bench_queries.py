@@ -66,7 +66,8 @@ QUERIES: dict[str, Query] = {
         {"tool": (ASKED, ASKED), "sensor": (SENSOR, SENSOR), "ts": (BEGIN, LOT_END - timedelta(microseconds=1))},
     ),
     "trend": Query(
-        f"SELECT chamber, count(*), sum(mean) FROM features WHERE {TOOL_SENSOR} AND step = 'main' AND started_at < '{END}' GROUP BY chamber",
+        f"SELECT chamber, count(*), sum(mean) FROM features WHERE {TOOL_SENSOR} AND step = 'main' AND started_at < '{END}' "
+        "GROUP BY chamber",
         "features_log",
         ("tool", "sensor", "step", "started_at", "chamber", "mean", "window_id", "revision"),
         {"tool": (ASKED, ASKED), "sensor": (SENSOR, SENSOR), "started_at": (BEGIN, END - timedelta(microseconds=1))},
@@ -90,7 +91,9 @@ QUERIES: dict[str, Query] = {
 
 # --- one query, in a process of its own
 
-LOGGED = "SELECT coalesce(sum(bytes), 0), count(DISTINCT path) FROM duckdb_logs_parsed('FileSystem') WHERE op = 'READ' AND path LIKE '%.parquet'"
+LOGGED = (
+    "SELECT coalesce(sum(bytes), 0), count(DISTINCT path) FROM duckdb_logs_parsed('FileSystem') WHERE op = 'READ' AND path LIKE '%.parquet'"
+)
 
 
 def ask(lake: Path, name: str) -> dict[str, Any]:
@@ -181,7 +184,7 @@ def measure(plant: Plant) -> list[dict[str, Any]]:
 
 
 def figures(rows: list[Mapping[str, Any]]) -> list[Figure]:
-    """Return, for the largest lake, bytes read (data, and all) over held bytes; and the growth of bytes and CPU from the smallest lake to it."""
+    """Return the largest lake's bytes read over held bytes, and the growth of bytes and CPU from the smallest lake to it."""
     sizes = sorted({row["lake_rows"] for row in rows})
     by = {(row["lake_rows"], row["query"]): row for row in rows}
     out = []
@@ -189,12 +192,14 @@ def figures(rows: list[Mapping[str, Any]]) -> list[Figure]:
         first, last = by[sizes[0], name], by[sizes[-1], name]
         if last["data_vs_held"] is not None:
             out.append(Figure(f"{name}_data_vs_held", last["data_vs_held"], "x", TIMES_THE_GROUPS_MOST, False))
-            out.append(Figure(f"{name}_read_vs_held", last["read_vs_held"], "x", TIMES_THE_GROUPS_MOST, False, "the catalog's bytes included"))
+            all_of_it = "the catalog's bytes included"
+            out.append(Figure(f"{name}_read_vs_held", last["read_vs_held"], "x", TIMES_THE_GROUPS_MOST, False, all_of_it))
         note = f"{last['lake_rows'] / first['lake_rows']:.1f} times the rows"
         if len(sizes) > 1:
             if first["data_bytes"]:
                 out.append(Figure(f"{name}_data_growth", last["data_bytes"] / first["data_bytes"], "x", GROWTH_MOST, False, note))
-            out.append(Figure(f"{name}_catalog_growth", last["catalog_bytes"] / max(1, first["catalog_bytes"]), "x", GROWTH_MOST, False, note))
+            catalog = last["catalog_bytes"] / max(1, first["catalog_bytes"])
+            out.append(Figure(f"{name}_catalog_growth", catalog, "x", GROWTH_MOST, False, note))
             out.append(Figure(f"{name}_cpu_growth", last["cpu_ms"] / first["cpu_ms"], "x", GROWTH_MOST, False, note))
     return out
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def cmp_lake(folder: Path, data: Path, _size_mb: float) -> Path:
     """Ingest the 30 files of the real CMP polisher."""
     config = folder / "cmp.toml"
     config.write_text(CMP_CONFIG, encoding="utf-8")
-    files = [path for path in sorted((data / "cmp_phm2016").glob("CMP-training-0*.csv"))]
+    files = sorted((data / "cmp_phm2016").glob("CMP-training-0*.csv"))
     with loadlock.open(folder / "cmp.lake") as lake:
         lake.ingest(files, config=config)
     return folder / "cmp.lake"
@@ -178,10 +179,11 @@ def read_back(source: str, native: bool) -> tuple[int, float]:
 def series(rows: pa.Table) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
     """Return the values of each run of equal (tool, chamber, trace, sensor), NULLs left out."""
     values = rows.column("value")
-    keys = [np.unique(column, return_inverse=True)[1] for column in (np.asarray(rows.column(n).fill_null("").to_pylist()) for n in NARROW[:4])]
+    texts = [np.asarray(rows.column(name).fill_null("").to_pylist()) for name in NARROW[:4]]
+    keys = [np.unique(text, return_inverse=True)[1] for text in texts]
     changed = np.any([np.diff(key) != 0 for key in keys], axis=0)
     edges = [0, *(np.flatnonzero(changed) + 1).tolist(), rows.num_rows]
-    pieces = (values.slice(a, b - a).drop_null().to_numpy() for a, b in zip(edges, edges[1:], strict=False))
+    pieces = (values.slice(a, b - a).drop_null().to_numpy() for a, b in pairwise(edges))
     return [piece for piece in pieces if len(piece)]
 
 

@@ -89,7 +89,7 @@ class Tool:
         names = ["system", "smpln", "stime", *(f"v{i}" for i in range(SVS))]
         types = [">u4", ">u4", f"S{STIME_CHARS}", *(NUMPY_TYPES[name] for name in self.formats)]
         layout = {"names": names, "formats": types, "offsets": [10, smpln, stime_at, *offsets], "itemsize": len(data)}
-        return data, np.dtype(layout)  # type: ignore[call-overload]  (numpy's stubs take no dict with an itemsize)
+        return data, np.dtype(layout)  # type: ignore[call-overload]  # numpy's stubs take no dict with an itemsize
 
     def _overlay(self, raw: np.ndarray) -> np.ndarray:
         """Return ``raw`` (messages x bytes) as a structured view; only views keep the bytes between the fields."""

@@ -194,9 +194,9 @@ def load_polars(source: Path, target: Path) -> None:
         windows = pl.DataFrame([astuple(w) for w in found.windows], schema=["tool", "wafer", "step", "started", "ended"], orient="row")
         starts = windows.with_columns(pl.col("started").cast(pl.Datetime("us")).alias("ts")).drop("tool")
         value = pl.col("value")
-        statistics = [value.len().alias("n"), value.mean().alias("mean"), value.std().alias("std"), value.min().alias("min"), value.max().alias("max")]
+        by_name = {"n": value.len(), "mean": value.mean(), "std": value.std(), "min": value.min(), "max": value.max()}
         joined = rows.sort("ts").join_asof(starts.sort("ts"), on="ts").drop_nulls("started")
-        features.append(joined.group_by("tool", "wafer", "step", "started", "ended", "sensor").agg(statistics))
+        features.append(joined.group_by("tool", "wafer", "step", "started", "ended", "sensor").agg(**by_name))
     pl.concat(features).write_parquet(target / "features.parquet")
 
 
@@ -214,7 +214,8 @@ def query_polars(target: Path, name: str) -> Answer:
                 bounds = connection.execute(f"SELECT DISTINCT started, ended FROM {features} WHERE {OVERLAID}").fetchall()
                 tool = WINDOW_TOOL
                 where = f"sensor = '{SENSOR}' AND {during(bounds)}"
-            query = f"SELECT count(*), sum(value) FROM (SELECT DISTINCT seq, ts, value FROM read_parquet('{target}/{tool}/*.parquet') WHERE {where})"
+            rows = f"SELECT DISTINCT seq, ts, value FROM read_parquet('{target}/{tool}/*.parquet') WHERE {where}"
+            query = f"SELECT count(*), sum(value) FROM ({rows})"
         count, total = connection.execute(query).fetchall()[0]
     return int(count), float(total)
 
@@ -287,8 +288,8 @@ def main() -> None:
         result |= {"open_bytes": opened - before, "bytes_read": io_bytes() - opened, "query_cpu_s": time.process_time() - begin}
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     result["cpu_s"] = sum(usage.ru_utime + usage.ru_stime for usage in both)
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status", encoding="ascii") if line.startswith("VmHWM"))
-    result["peak_mb"] = peak / 1024
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    result["peak_mb"] = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
     print(json.dumps(result))
 
 

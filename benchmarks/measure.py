@@ -129,14 +129,16 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
     left = [any(isinstance(row.get(name), str) for row in rows) for name in names]
     lines = [names, *cells]
-    padded = [[text.ljust(width) if flush else text.rjust(width) for text, width, flush in zip(line, widths, left, strict=True)] for line in lines]
+    padded = [[text.ljust(w) if flush else text.rjust(w) for text, w, flush in zip(line, widths, left, strict=True)] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 10_000 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return str(value)
 
 
 def write_result(path: Path, figures: Sequence[Figure], **parts: Any) -> None:

@@ -130,7 +130,9 @@ class Server:
                     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
                 except (FileNotFoundError, ProcessLookupError):
                     continue
-                self.peaks_kb |= {pid: int(line.split()[1]) for line in lines if line.startswith("VmHWM")}
+                for line in lines:
+                    if line.startswith("VmHWM"):
+                        self.peaks_kb[pid] = int(line.split()[1])
 
 
 @contextmanager
