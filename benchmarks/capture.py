@@ -51,10 +51,20 @@ class Counts:
 
 
 class Tool:
-    """One tool's endless trace, cut into recipe steps of 500 messages."""
+    """One tool's endless trace, cut into recipe steps of 500 messages (or as the keywords say)."""
 
-    def __init__(self, name: str, layout: str = "f4", seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        layout: str = "f4",
+        seed: int = 0,
+        *,
+        period_cs: int = PERIOD_CS,
+        step_messages: int = STEP_MESSAGES,
+        resent: int = RESENT_MESSAGES,
+    ) -> None:
         self.name = name
+        self.period_cs, self.step_messages, self.resent = period_cs, step_messages, resent
         self.random = np.random.default_rng([seed, len(layout), *name.encode()])
         self.formats = [LAYOUTS[layout][i % len(LAYOUTS[layout])] for i in range(SVS)]
         self.kinds = [KINDS[int(k)] for k in self.random.permutation(SVS) % len(KINDS)]
@@ -79,7 +89,7 @@ class Tool:
         names = ["system", "smpln", "stime", *(f"v{i}" for i in range(SVS))]
         types = [">u4", ">u4", f"S{STIME_CHARS}", *(NUMPY_TYPES[name] for name in self.formats)]
         layout = {"names": names, "formats": types, "offsets": [10, smpln, stime_at, *offsets], "itemsize": len(data)}
-        return data, np.dtype(layout)  # type: ignore[call-overload]  (numpy's stubs take no dict with an itemsize)
+        return data, np.dtype(layout)  # type: ignore[call-overload]  # numpy's stubs take no dict with an itemsize
 
     def _overlay(self, raw: np.ndarray) -> np.ndarray:
         """Return ``raw`` (messages x bytes) as a structured view; only views keep the bytes between the fields."""
@@ -90,7 +100,7 @@ class Tool:
         return np.arange(self.system - count, self.system, dtype=np.uint32)
 
     def _event(self, ceid: int, message: int) -> bytes:
-        stime = stimes(np.array([message]))[0].decode()
+        stime = stimes(np.array([message]), self.period_cs)[0].decode()
         step = self.step if ceid == 1001 else self.step - 1
         wafer, name = f"W{step // len(STEPS):05d}", STEPS[step % len(STEPS)]
         values = [text(stime), text("A"), text(f"L{step // (25 * len(STEPS)):04d}"), text(wafer), text("BENCH"), text(name)]
@@ -99,23 +109,24 @@ class Tool:
 
     def next_step(self) -> bytes:
         """Return the next recipe step: its events, its trace messages, and some of the step before once more."""
-        first = self.step * STEP_MESSAGES
+        count = self.step_messages
+        first = self.step * count
         events = (self._event(1002, first) if self.step else b"") + self._event(1001, first)
-        raw = np.tile(np.frombuffer(self.template, dtype=np.uint8), (STEP_MESSAGES, 1))
+        raw = np.tile(np.frombuffer(self.template, dtype=np.uint8), (count, 1))
         rows = self._overlay(raw)
-        rows["system"] = self._systems(STEP_MESSAGES)
-        rows["smpln"] = np.arange(first + 1, first + STEP_MESSAGES + 1)
-        rows["stime"] = stimes(np.arange(first, first + STEP_MESSAGES))
+        rows["system"] = self._systems(count)
+        rows["smpln"] = np.arange(first + 1, first + count + 1)
+        rows["stime"] = stimes(np.arange(first, first + count), self.period_cs)
         self._values(rows)
         again = b""
-        if self.before is not None:
-            chosen = self.before[np.sort(self.random.choice(STEP_MESSAGES, RESENT_MESSAGES, replace=False))]
-            self._overlay(chosen)["system"] = self._systems(RESENT_MESSAGES)
+        if self.before is not None and self.resent:
+            chosen = self.before[np.sort(self.random.choice(len(self.before), self.resent, replace=False))]
+            self._overlay(chosen)["system"] = self._systems(self.resent)
             again = chosen.tobytes()
-            self.counts.duplicates += RESENT_MESSAGES
+            self.counts.duplicates += self.resent
         self.before = raw
         self.step += 1
-        self.counts.records += STEP_MESSAGES
+        self.counts.records += count
         data = events + raw.tobytes() + again
         self.counts.bytes_in += len(data)
         return data
@@ -136,9 +147,9 @@ class Tool:
             rows[f"v{i}"] = column
 
 
-def stimes(messages: np.ndarray) -> np.ndarray:
+def stimes(messages: np.ndarray, period_cs: int = PERIOD_CS) -> np.ndarray:
     """Return the 16-character STIME (YYYYMMDDhhmmsscc) of message numbers from 0, as ``S16``."""
-    moments = START + messages * np.timedelta64(PERIOD_CS * 10, "ms")
+    moments = START + messages * np.timedelta64(period_cs * 10, "ms")
     iso = np.datetime_as_string(moments, unit="ms").astype("S23").view("S1").reshape(-1, 23)
     keep = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21]
     return np.ascontiguousarray(iso[:, keep]).view(f"S{STIME_CHARS}").ravel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 
@@ -95,6 +97,12 @@ def peak_mb(script: str) -> int:
     return int(done.stdout.split()[-1])
 
 
+def io_bytes() -> int:
+    """Return the bytes that this process has read so far through read calls, whether or not they were in memory (``rchar``)."""
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return int(lines[0].removeprefix("rchar:"))
+
+
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
     libraries = ("numpy", "numba", "pyarrow", "polars", "duckdb", "secsgem", "zstandard")
@@ -110,3 +118,31 @@ def table(figures: Sequence[Figure]) -> str:
         reached = {None: "", True: "yes", False: "NO"}[figure.reached]
         lines.append(f"{figure.name:<34}{figure.value:>12.4g} {figure.unit:<10}{goal:>10}   {reached:<8} {figure.note}".rstrip())
     return "\n".join(lines)
+
+
+def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return ``rows``, which share the keys of the first, as a text table: numbers to four digits, texts to the left."""
+    if not rows:
+        return "(no rows)"
+    names = list(rows[0])
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    left = [any(isinstance(row.get(name), str) for row in rows) for name in names]
+    lines = [names, *cells]
+    padded = [[text.ljust(w) if flush else text.rjust(w) for text, w, flush in zip(line, widths, left, strict=True)] for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return str(value)
+
+
+def write_result(path: Path, figures: Sequence[Figure], **parts: Any) -> None:
+    """Write a result file: schema, machine, ``parts``, and the figures."""
+    result = {"schema": 1, "machine": machine(), **parts, "figures": [figure.row() for figure in figures]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
