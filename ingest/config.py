@@ -195,7 +195,7 @@ class LakeSection(Section):
     """How the lake is written."""
 
     compression_level: int = 1
-    row_group_rows: int = 131_072
+    row_group_rows: int = 262_144
     writer: Literal["pages", "pyarrow"] = "pages"
     batch_bytes: int = 64 << 20
     batch_seconds: float = 2.0

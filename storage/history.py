@@ -63,6 +63,8 @@ def source(table: str, columns: str, where: str, paths: Sequence[str]) -> str:
 def _where(chamber: str | None, ranges: Sequence[tuple[int, int]]) -> str:
     """Return the condition for rows of one (tool, chamber, trace), given streams and time ranges (parameters $tool, ...)."""
     times = " OR ".join(f"ts BETWEEN make_timestamp({lo}) AND make_timestamp({hi})" for lo, hi in ranges)
+    if len(ranges) > 1:  # DuckLake prunes no file by a disjunction: the range around all of them does
+        times = f"ts BETWEEN make_timestamp({min(lo for lo, _ in ranges)}) AND make_timestamp({max(hi for _, hi in ranges)}) AND ({times})"
     place = "chamber IS NULL" if chamber is None else "chamber = $chamber"
     return f"tool = $tool AND {place} AND trace = $trace AND ({times}) AND list_contains($streams, stream)"
 

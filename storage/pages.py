@@ -26,6 +26,9 @@ ZSTD = 6
 STATISTICS_BYTES_MAX = 4096
 """A longer minimum or maximum is left out, as pyarrow does."""
 
+FAR_WINDOW_LOG = 22
+"""How far back repeats are looked for, in powers of two; what a reader must hold of a page to read it."""
+
 CHUNK_BYTES = 1 << 16
 """Room for compressed bytes: small enough that malloc does not ask the kernel for fresh pages each time."""
 
@@ -90,14 +93,16 @@ class Compressor:
 
     def __init__(self, level: int) -> None:
         self._zstd: Final = zstandard.ZstdCompressor(level=level)
+        far = zstandard.ZstdCompressionParameters.from_level(level, window_log=FAR_WINDOW_LOG, enable_ldm=True, ldm_hash_rate_log=4)
+        self._far: Final = zstandard.ZstdCompressor(compression_params=far)
 
     def size(self, body: Any) -> int:
         """Return the compressed size of ``body``."""
         return len(self._zstd.compress(body))
 
-    def page(self, body: Any, *, encoding: int, values: int) -> Page:
-        """Return a data page of ``values`` values, nulls included."""
-        return self._page(DATA_PAGE, encoding, values, len(body), self._zstd.compress(body))
+    def page(self, body: Any, *, encoding: int, values: int, far: bool = False) -> Page:
+        """Return a data page of ``values`` values, nulls included; ``far``: long stretches repeat at long distances."""
+        return self._page(DATA_PAGE, encoding, values, len(body), (self._far if far else self._zstd).compress(body))
 
     def dictionary(self, body: bytes, *, entries: int) -> Page:
         """Return a dictionary page."""

@@ -6,19 +6,20 @@ payload and byte_start are the same for every sensor of a group. Only values nee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from kernels.pages import delta_binary_packed, rle_hybrid, runs
+from kernels.pages import delta_binary_packed, packed, rle_hybrid, runs
 from storage.pages import (
     BYTE_ARRAY,
     DELTA_BINARY_PACKED,
     DOUBLE,
     INT32,
     INT64,
+    PLAIN,
     RLE_DICTIONARY,
     Chunk,
     Column,
@@ -34,6 +35,10 @@ from storage.valuepages import PAGE_ROWS, ValuePages, levels
 PHYSICAL = {"VARCHAR": BYTE_ARRAY, "BIGINT": INT64, "INTEGER": INT32, "DOUBLE": DOUBLE, "TIMESTAMP": INT64}
 CONSTANT = ("tool", "chamber", "trace")
 CODED = ("stream", "payload_id")
+WHOLE = "whole"
+TRIAL_BYTES = 1 << 12
+"""Shared pages of a piece that take more are tried in whole bytes."""
+
 NUMBERS = ("seq", "ts", "window_id", "byte_start")
 
 
@@ -98,11 +103,36 @@ class SharedPages:
         codes = dictionary.of(names)
         if len(codes) == 1:
             return [self.constant(column, sensors * self.rows, codes[0])]
-        return [self._coded(column, tiles, codes, inverse) for tiles in self._tiles(sensors)]
+        pages = [self._coded(column, tiles, codes, inverse) for tiles in self._tiles(sensors)]
+        width = 8 if max(codes) < 1 << 8 else 16
+
+        def whole() -> tuple[int, bytes]:
+            return RLE_DICTIONARY, bytes((width,)) + packed(np.tile(np.asarray(codes, np.int32)[inverse], sensors), width)
+
+        return self._smaller(pages, (column, sensors, codes), whole) if max(codes) < 1 << 16 else pages
 
     def numbers(self, column: str, sensors: int) -> list[Page]:
         """Return the pages of one of ``NUMBERS`` for a number of sensors."""
-        return [self._number(column, tiles) for tiles in self._tiles(sensors)]
+        pages = [self._number(column, tiles) for tiles in self._tiles(sensors)]
+
+        def whole() -> tuple[int, bytes]:
+            return PLAIN, self._front(column, sensors) + np.tile(self._held[column], sensors).tobytes()
+
+        return self._smaller(pages, (column, sensors), whole)
+
+    def _smaller(self, pages: list[Page], key: tuple[object, ...], whole: Callable[[], tuple[int, bytes]]) -> list[Page]:
+        """Return ``pages``, or one page of whole bytes for all sensors where zstd finds each sensor's repeat in it.
+
+        Packed bits hide the repeats, so an irregular column would cost as much for the last sensor as for the first.
+        """
+        size = sum(page.size for page in pages)
+        if len(pages) == 1 or size < TRIAL_BYTES:
+            return pages
+        if (WHOLE, key) not in self._pages:
+            encoding, body = whole()
+            self._pages[WHOLE, key] = self._compressor.page(body, encoding=encoding, values=sum(page.values for page in pages), far=True)
+        page = self._pages[WHOLE, key]
+        return [page] if page.size < size else pages
 
     def _tiles(self, sensors: int) -> list[int]:
         """Return how many sensors each page holds."""
@@ -121,12 +151,13 @@ class SharedPages:
     def _number(self, column: str, tiles: int) -> Page:
         key = (column, tiles)
         if key not in self._pages:
-            front = b""
-            if column in self._optional:
-                front = levels(np.tile(self.shared.window_id != 0, tiles))
-            body = front + delta_binary_packed(np.tile(self._held[column], tiles))
+            body = self._front(column, tiles) + delta_binary_packed(np.tile(self._held[column], tiles))
             self._pages[key] = self._compressor.page(body, encoding=DELTA_BINARY_PACKED, values=tiles * self.rows)
         return self._pages[key]
+
+    def _front(self, column: str, tiles: int) -> bytes:
+        """Return the definition levels of one of ``NUMBERS``, nothing where it is required."""
+        return levels(np.tile(self.shared.window_id != 0, tiles)) if column in self._optional else b""
 
     def _numbers(self, column: str) -> Int64:
         numbers: Int64 = getattr(self.shared, column)

@@ -202,6 +202,43 @@ def test_small_sensors_share_pages():
         assert len(counts) == -(-30_000 // (valuepages.PAGE_ROWS // 100 * 100))
 
 
+def irregular_piece(sensors, n):
+    """A piece whose records come at random times, from random streams and payloads, some in no window."""
+    random = np.random.default_rng(3)
+    shared = SharedColumns(
+        tool="T",
+        chamber=None,
+        trace="7",
+        streams=tuple(f"key {i}" for i in range(300)),
+        stream=random.integers(0, 300, n).astype(np.int32),
+        payloads=("p", "q", "r"),
+        payload=random.integers(0, 3, n).astype(np.int32),
+        seq=np.sort(random.integers(0, 1 << 50, n)),
+        ts=np.sort(random.integers(0, 1 << 50, n)),
+        window_id=random.integers(0, 90, n),
+        byte_start=random.integers(0, 1 << 40, n),
+    )
+    return Piece(shared, [f"s{i:02}" for i in range(sensors)], np.arange(1, sensors + 1, dtype=np.int32), np.zeros((sensors, n)))
+
+
+def test_what_irregular_records_share_is_stored_about_once(tmp_path):
+    optional = {"chamber", "window_id"}
+    one, many = irregular_piece(1, 5000), irregular_piece(20, 5000)
+    data = ours([many], optional, 200_000)
+    shared = ("seq", "ts", "byte_start", "window_id", "stream", "payload_id")
+    sizes = [read(ours([piece], optional, 200_000)).metadata.row_group(0) for piece in (one, many)]
+    for name in shared:
+        alone, together = (group.column(NAMES.index(name)).total_compressed_size for group in sizes)
+        assert together < 4 * alone, name
+    assert read(data).read().equals(read(judged([many], optional, 200_000)).read())
+    paths = [tmp_path / "ours.parquet", tmp_path / "theirs.parquet"]
+    for path, bytes_ in zip(paths, (data, judged([many], optional, 200_000)), strict=True):
+        path.write_bytes(bytes_)
+    assert pl.read_parquet(paths[0]).equals(pl.read_parquet(paths[1]))
+    first, second = (f"SELECT * FROM '{path}'" for path in paths)
+    assert duckdb.sql(f"({first} EXCEPT ALL {second}) UNION ALL ({second} EXCEPT ALL {first})").fetchall() == []
+
+
 def test_a_file_without_rows_is_a_file():
     assert read(ours([], set())).read().num_rows == 0
 
