@@ -112,7 +112,7 @@ class Batch:
         for rejected in decoded.rejected:
             self._reject(payload, rejected)
         self._pending.add(payload.number, decoded)
-        if self._pending.samples >= SEGMENT_SAMPLES:
+        if self._pending.samples >= SEGMENT_SAMPLES and not decoded.more:
             self.flush()
 
     def _reject(self, payload: Payload, rejected: Rejected) -> None:

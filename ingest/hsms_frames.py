@@ -22,7 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 MESSAGE_ROOM = 1 << 14
 SPAN_ROOM = 1 << 12
 SIDE_ROOM = 1 << 14
-MOST_VALUES = 1 << 21
+MOST_VALUES = 1 << 20
 """Values of one stretch where a single frame doesn't need more: 16 MiB."""
 
 KEPT = (secs.MODE, secs.POS, secs.REGION, secs.CODE, secs.FAULT_AT, secs.FOUND, secs.LIMIT, secs.CREDIT, secs.TRACES)

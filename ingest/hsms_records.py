@@ -89,10 +89,15 @@ def messages_of(stretch: Stretch, buf: Bytes, base: int, settings: Settings, tra
 
 def faults_of(messages: Messages, flag: Int64, settings: Settings) -> npt.NDArray[np.int8]:
     """Return SOUND or why not, per message; an empty time is sound here where a period can make one."""
-    group, period, count = settings.columns(messages.setting)
     fault = np.zeros(len(flag), np.int8)
     if not len(flag):
         return fault
+    timed = flag.min() > EMPTY and flag.max() < UNREADABLE
+    if timed and uniform(messages.setting) and uniform(messages.positions):
+        setting = settings.all[int(messages.setting[0])]
+        if setting.group == 1 and setting.count in (NO_COUNT, int(messages.positions[0])):
+            return fault
+    group, period, count = settings.columns(messages.setting)
     fault[(flag == EMPTY) & (period == 0)] = UNTIMED
     fault[flag == UNREADABLE] = BAD_TIME
     if int(group.max()) > 1:
@@ -121,20 +126,24 @@ def _expand(m: Messages, group: Int64, period: Int64, per: Int64) -> tuple[Any, 
     )
 
 
-def distinct(keys: Int64) -> tuple[Int64, Int64]:
-    """Return the distinct ones of ``n`` >= 1 keys and the index of each key among them; no sort where all are one."""
-    if keys[0] == keys[-1] and (keys == keys[0]).all():
-        return keys[:1], np.zeros(len(keys), np.int64)
-    found, inverse = np.unique(keys, return_inverse=True)
-    return found, inverse
+def uniform(column: Int64) -> bool:
+    """Tell whether all of ``n`` >= 1 numbers are the same."""
+    return bool(column[0] == column[-1] and (column == column[0]).all())
 
 
 def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
     """Return the records of sound, timed messages; ``frames`` numbers their frames in the stretch."""
-    group, period, _ = settings.columns(m.setting)
+    alike = uniform(m.setting) and uniform(m.positions)
+    some = slice(0, 1) if alike else slice(None)
+    group, period, _ = settings.columns(m.setting[some])
     grouped = int(group.max()) > 1
-    per = m.positions // group if grouped else m.positions
-    pairs, inverse = distinct(m.setting << 32 | per)
+    if alike and grouped:
+        group, period = np.repeat(group, len(m.setting)), np.repeat(period, len(m.setting))
+        some = slice(None)
+    per = m.positions[some] // group if grouped else m.positions[some]
+    pairs, inverse = m.setting[some] << 32 | per, np.zeros(1, np.int64)
+    if len(pairs) > 1:
+        pairs, inverse = np.unique(pairs, return_inverse=True)
     streams: dict[StreamKey, int] = {}
     layouts: dict[int, int] = {}
     named: list[Layout] = []
@@ -151,6 +160,8 @@ def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
         if len(layouts) > len(named):
             named.append(layout)
     stream, layout = stream_of[inverse], layout_of[inverse]
+    if len(stream) < len(m.setting):
+        stream, layout = np.zeros(len(m.setting), np.int32), np.zeros(len(m.setting), np.int32)
     seq, time_us, late_us, value_start = m.seq, m.time_us, m.late_us, m.value_start
     texts = m.texts
     if grouped:

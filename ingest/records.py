@@ -148,6 +148,8 @@ class Decoded:
     rejected: list[Rejected]
     other_bytes: int
     other_frames: int
+    more: bool = False
+    """Whether events that stand among these frames come in a later Decoded, soon."""
 
 
 class Decoder(Protocol):

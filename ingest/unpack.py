@@ -11,7 +11,7 @@ import zstandard
 
 from ingest.records import Rejected
 
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 32 << 20
 INPUT_BYTES = 1 << 12
 """Compressed bytes per step: what a damaged step would still have given is lost, so steps are small."""
 

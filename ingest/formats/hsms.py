@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ingest.config import Limits, Model
 from ingest.dictionary import Dictionary
-from ingest.hsms_events import EventReader, Found
+from ingest.hsms_events import EventReader
 from ingest.hsms_frames import FrameWalker, Stretch
 from ingest.hsms_held import Anchor, Dated, Waiting
 from ingest.hsms_reasons import explain
@@ -30,12 +30,6 @@ def _array(data: bytes | bytearray | memoryview) -> Bytes:
     array = np.frombuffer(data, np.uint8)
     array.flags.writeable = False
     return array
-
-
-def _merged(some: Int64, others: Int64, some_at: Int64, others_at: Int64) -> Int64:
-    merged = np.empty(len(some) + len(others), np.int64)
-    merged[some_at], merged[others_at] = some, others
-    return merged
 
 
 class HsmsDecoder:
@@ -99,7 +93,8 @@ class HsmsDecoder:
     def finish(self) -> Iterator[Decoded]:
         """Yield the rest, a torn tail as one rejected span: the payload has ended."""
         yield from self._drain(_array(self._pending), final=True)
-        yield from self._emit_dated(self._waiting.finish())
+        for part in self._emit_dated(self._waiting.finish()):
+            yield self._counted(part)
         if self._bytes_out != self._bytes_in:
             raise AssertionError(f"frames, rejected and other bytes come to {self._bytes_out}, the payload has {self._bytes_in}")
 
@@ -112,14 +107,22 @@ class HsmsDecoder:
         return count
 
     def _drain(self, buf: Bytes, final: bool) -> Iterator[Decoded]:
-        """Decode all that ``buf`` holds."""
+        """Decode all that ``buf`` holds: stretch by stretch, and then the events of all of them at once."""
+        events: list[Int64] = []
         while True:
             why, stretch = self._walker.run(buf, final)
             if stretch:
+                kinds = stretch.spans[secs.SPAN_KIND]
+                if (kinds <= secs.ALARM).any():
+                    events.append(stretch.spans[:, kinds <= secs.ALARM])
                 dated: list[Dated] = []
                 decoded = self._decode(stretch, buf, dated)
-                yield self._counted(decoded)
-                yield from self._emit_dated(dated)
+                for part in (decoded, *self._emit_dated(dated)):
+                    part.more = bool(events)
+                    yield self._counted(part)
+            if events and why != secs.FULL:
+                yield self._counted(self._read_events(np.concatenate(events, axis=1), buf))
+                events.clear()
             if why == secs.LEARN:
                 self._learn(stretch, buf)
             elif why in (secs.NEED, secs.END):
@@ -148,39 +151,25 @@ class HsmsDecoder:
             rejected.append(self._rejected(self._base + start, self._base + stop, reason, detail, buf[start:stop].tobytes()))
         return rejected
 
-    def _read_events(self, spans: Int64, buf: Bytes, rejected: list[Rejected]) -> Found | None:
-        """Return the events, or None where there are none; reject those whose time can't be read."""
-        if not spans.shape[1]:
-            return None
+    def _read_events(self, spans: Int64, buf: Bytes) -> Decoded:
+        """Return the events; reject those whose time can't be read."""
         found = self._events.read(buf, spans)
+        rejected = []
         for bad in found.bad:
             data = buf[bad.start : bad.stop].tobytes()
             rejected.append(self._rejected(self._base + bad.start, self._base + bad.stop, "bad_time", bad.detail, data))
-        return found
+        return Decoded(found.starts + self._base, found.stops + self._base, None, found.columns, rejected, 0, 0)
 
     def _decode(self, stretch: Stretch, buf: Bytes, dated: list[Dated]) -> Decoded:
+        """Return all of a stretch but its events."""
         kinds = stretch.spans[secs.SPAN_KIND]
         rejected = self._spans(stretch.spans[:, kinds == secs.REJECTED], buf)
-        found = self._read_events(stretch.spans[:, kinds <= secs.ALARM], buf, rejected)
         messages, flag = messages_of(stretch, buf, self._base, self._settings, self._walker.traces, self._zone)
         keep = self._judge(messages, flag, buf, rejected, dated)
         messages = messages.select(keep)
-        starts, stops = messages.start, messages.stop
-        numbers = np.arange(len(starts))
-        events = found.columns if found is not None else None
-        if events is not None and found is not None:
-            places = np.searchsorted(starts, found.starts + self._base) + np.arange(len(found.starts))
-            others = np.ones(len(starts) + len(places), np.bool_)
-            others[places] = False
-            numbers = np.flatnonzero(others)
-            starts, stops = (
-                _merged(starts, found.starts + self._base, numbers, places),
-                _merged(stops, found.stops + self._base, numbers, places),
-            )
-            events.frame = places
         rejected.sort(key=lambda r: r.start)
-        records = records_of(messages, self._settings, numbers) if len(messages.start) else None
-        return Decoded(starts, stops, records, events, rejected, stretch.other_bytes, stretch.other_frames)
+        records = records_of(messages, self._settings, np.arange(len(messages.start))) if len(messages.start) else None
+        return Decoded(messages.start, messages.stop, records, None, rejected, stretch.other_bytes, stretch.other_frames)
 
     def _judge(self, messages: Messages, flag: Int64, buf: Bytes, rejected: list[Rejected], dated: list[Dated]) -> npt.NDArray[np.bool_]:
         """Tell which messages are records now; reject the faulty, hold those without a time."""
@@ -235,7 +224,7 @@ class HsmsDecoder:
             detail = "S6F1 SMPLN {}: STIME is empty and no record of the trace near it has a time"
             spans = [self._rejected(h.start, h.start + len(h.frame), "no_time", detail.format(h.seq), h.frame) for h in hopeless]
             none = np.empty(0, np.int64)
-            yield self._counted(Decoded(none, none, None, None, spans, 0, 0))
+            yield Decoded(none, none, None, None, spans, 0, 0)
         left = [d for d in dated if d.time_us is not None]
         if not left:
             return
@@ -252,4 +241,4 @@ class HsmsDecoder:
             messages.time_us = np.array([d.time_us for d in some], np.int64)
             messages.late_us = np.array([d.late_us for d in some], np.int64)
             records = records_of(messages, self._settings, np.arange(count))
-            yield self._counted(Decoded(messages.start, messages.stop, records, None, [], 0, 0))
+            yield Decoded(messages.start, messages.stop, records, None, [], 0, 0)

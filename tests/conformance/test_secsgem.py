@@ -90,9 +90,7 @@ def test_events_and_alarms():
     data = framed(functions.SecsS06F11({"DATAID": 1, "CEID": 1337, "RPT": [report]}), 5)
     data += framed(functions.SecsS05F01({"ALCD": 0x81, "ALID": 100025, "ALTX": "text"}), 6)
     model = Model(events={"1337": EventModel(name="Start", values=("ts", "lot", "power"), window="start")})
-    (part,) = decode(data, model)
-    e = part.events
-    assert e is not None
+    e = next(part.events for part in decode(data, model) if part.events is not None)
     assert [(e.kinds[i].event, e.kinds[i].ceid) for i in e.kind] == [("Start", 1337), ("alarm", None)]
     assert (e.dataid.to_pylist(), e.system.tolist()) == ([1, None], [5, 6])
     assert (int(e.time_us[0]), e.kinds[e.kind[0]].context.lot) == (T0, "LOT42")

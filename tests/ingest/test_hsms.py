@@ -332,13 +332,15 @@ def test_the_body_is_kept_whole():
     assert events(decoded(data))[0]["body"] == data[14:]
 
 
-def test_frames_of_records_and_events_are_in_order():
+def test_events_come_after_the_records_that_they_stand_among():
     data = [event(5, report(1)), trace(), alarm(1, 1, ""), trace(smpln=2), event(6, report(1))]
-    (part,) = decoded(b"".join(data))
-    assert part.frame_start.tolist() == [sum(map(len, data[:i])) for i in range(5)]
-    assert part.records is not None
-    assert part.events is not None
-    assert (part.records.frame.tolist(), part.events.frame.tolist()) == ([1, 3], [0, 2, 4])
+    starts = [sum(map(len, data[:i])) for i in range(5)]
+    records, events = decoded(b"".join(data))
+    assert (records.more, records.frame_start.tolist()) == (True, [starts[1], starts[3]])
+    assert (events.more, events.frame_start.tolist()) == (False, [starts[0], starts[2], starts[4]])
+    assert records.records is not None
+    assert events.events is not None
+    assert (records.records.frame.tolist(), events.events.frame.tolist()) == ([0, 1], [0, 1, 2])
 
 
 BAD = [
