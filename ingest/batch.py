@@ -35,7 +35,7 @@ NOTHING = 3
 
 PIECE_BYTES = 1 << 20
 QUARANTINE_BYTES = 32 << 20
-SEGMENT_SAMPLES = 8 << 20
+SEGMENT_SAMPLES = 4 << 20
 """Samples that wait in memory before they are written; a batch of any size needs no more."""
 
 
@@ -275,6 +275,7 @@ class Batch:
         with self.stages("recent"):
             for group in groups:
                 place = (tool, group.chamber, group.trace)
+                self._reduce_leaving(self.recent.leaving(place))
                 self.recent.add(place, group.layout, segment, self.registry, group.record, group.window, payload_ids, self.windows.new_ids)
         self._register(tool, staged, segment, record, listed)
         self.spool.add(traces.reduced)
@@ -296,6 +297,16 @@ class Batch:
             if held is not None:
                 self.spool.add(held)
                 self.spanning[window.window_id] = held
+
+    def _reduce_leaving(self, window_ids: Sequence[int]) -> None:
+        """Reduce committed windows whose samples are about to leave memory: their end may have come, and nothing else will."""
+        for window_id in window_ids:
+            window = self.store.index.window(window_id)
+            if window is not None and window_id not in self.touched:
+                held = reduce_tails(self.recent, window)
+                if held is not None:
+                    self.spool.add(held)
+                    self.spanning[window_id] = held
 
     def _register(self, tool: str, staged: StagedFile, segment: Segment, record: Int64, windows: dict[str, list[Window]]) -> None:
         times = segment.time_us[record]

@@ -81,6 +81,12 @@ class Recent:
         for tail in tails:
             self.lose(np.unique(tail.window).tolist())
 
+    def leaving(self, place: Place) -> list[int]:
+        """Return the windows, all of whose samples are here, of which the next ``add`` to ``place`` will drop some."""
+        tails = self.tails.get(place, ())
+        dropped = [tail.window for tail in tails[: len(tails) + 1 - TAILS]]
+        return sorted(self.windows.intersection(np.concatenate(dropped).tolist())) if dropped else []
+
     def lose(self, window_ids: Iterable[int]) -> None:
         """Give up windows: not all of their samples are here, or some lie in another window now."""
         lost = set(window_ids)
