@@ -165,7 +165,8 @@ class Closing:
         """Return the feature rows if they are few; many become a data file."""
         tables = features.tables(self._features, seq, self._batch.spool)
         if self.features > INLINE_ROWS:
-            self._batch.stager.write_pieces("features_log", tables, arrow_schema("features_log"), SPLIT)
+            schema = arrow_schema("features_log")
+            self._batch.stager.write_pieces("features_log", tables, schema, SPLIT, row_group_rows=features.ROWS_PER_TABLE)
             return {}
         table = next(tables, None)
         return {} if table is None else {"features_log": table}

@@ -55,6 +55,7 @@ def read(delivery: Delivery, payload: Payload, batch: Batch, settings: Settings,
             for decoded in _stage(opened.decoder.feed(data), stages, "decode"):
                 _describe(payload, opened, decoded)
                 batch.take(payload, decoded)
+            del data
             if settings.progress:
                 settings.progress(batch, file.tell())
     for decoded in _stage(opened.decoder.finish(), stages, "decode"):
@@ -122,3 +123,4 @@ def _stage(items: Iterable[Item], stages: Stages, name: str) -> Iterator[Item]:
         if item is None:
             return
         yield item
+        del item  # a chunk is large: let it go before the next one is read

@@ -91,7 +91,7 @@ class Arena:
         """Copy ``values`` behind those that are here."""
         stop = self.used + len(values)
         if stop > len(self._samples):
-            grown = np.empty(max(stop, 2 * len(self._samples)), np.float64)
+            grown = np.empty(max(stop, len(self._samples) * 3 // 2), np.float64)
             grown[: self.used] = self._samples[: self.used]
             self._samples = grown
         self._samples[self.used : stop] = values

@@ -52,13 +52,14 @@ class Unpacked:
     damage: Rejected | None = None
 
     def read(self, file: Readable) -> Iterator[bytes]:
-        """Yield the payload's bytes in chunks of about 16 MiB; afterwards ``damage`` holds what could not be unpacked."""
+        """Yield the payload's bytes in chunks of about 32 MiB; afterwards ``damage`` holds what could not be unpacked."""
         head = file.read(CHUNK_BYTES)
         kind = compression_of(head)
         if kind is None:
             while head:
                 self.size += len(head)
                 yield head
+                head = b""
                 head = file.read(CHUNK_BYTES)
             return
         yield from self._unpack(kind, head, file)
@@ -88,8 +89,10 @@ class Unpacked:
                     return
                 if held >= CHUNK_BYTES:
                     self.size += held
-                    yield b"".join(waiting)
+                    out = b"".join(waiting)
                     waiting, held = [], 0
+                    yield out
+                    out = b""
             data = file.read(CHUNK_BYTES)
         self.size += held
         yield b"".join(waiting)

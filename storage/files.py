@@ -157,9 +157,11 @@ class Stager:
         value = value_encoding(np.asarray(table.column("value"))) if "value" in table.column_names else SPLIT
         return self.write_pieces(name, pieces, table.schema, value)
 
-    def write_pieces(self, name: str, pieces: Iterable[pa.Table], schema: pa.Schema, value: str) -> StagedFile:
-        """Make ``pieces`` durable as one file; ``value`` is the encoding of the value column."""
-        buffer, rows = encode(pieces, schema, name, value=value, level=self._level, row_group_rows=self._row_group_rows)
+    def write_pieces(
+        self, name: str, pieces: Iterable[pa.Table], schema: pa.Schema, value: str, *, row_group_rows: int | None = None
+    ) -> StagedFile:
+        """Make ``pieces`` durable as one file; ``value`` is the encoding of the value column, ``row_group_rows`` if not the lake's."""
+        buffer, rows = encode(pieces, schema, name, value=value, level=self._level, row_group_rows=row_group_rows or self._row_group_rows)
         return self._stage(name, [buffer], rows)
 
     def write_traces(self, pieces: Iterable[Piece], optional: Set[str], values: npt.NDArray[np.float64]) -> StagedFile:
