@@ -11,7 +11,7 @@ from ingest.records import Float64, Int32, Int64, Layout
 from ingest.segment import Arena, Registry, Segment
 from ingest.timing import Clock
 from kernels.gather import count_nulls, transpose
-from kernels.reduce import reduce_windows
+from kernels.reduce import COLUMNS, reduce_windows
 from storage.index import Window
 from storage.pieces import Piece, SharedColumns
 
@@ -65,6 +65,36 @@ def by_name(layout: Layout) -> Int64:
     return np.asarray(sorted(range(len(layout)), key=lambda i: (layout[i].name, i)), np.int64)
 
 
+class Reduction:
+    """The windows of one group, reduced some sensors at a time."""
+
+    def __init__(self, group: Group, time_us: Int64, sensors: int) -> None:
+        self._trace = group.trace
+        window = group.window
+        edges = np.flatnonzero(np.append(True, np.diff(window) != 0))
+        self._together: Int64 | None = None
+        if len(np.unique(window)) != len(edges):
+            self._together = np.argsort(window, kind="stable")
+            window, time_us = window[self._together], time_us[self._together]
+            edges = np.flatnonzero(np.append(True, np.diff(window) != 0))
+        stops = np.append(edges[1:], len(window))
+        held = window[edges] > 0
+        self._ids, self._starts, self._stops = window[edges][held], edges[held], stops[held]
+        self._time_us = time_us
+        self._statistics = np.empty((len(self._ids), sensors, len(COLUMNS)))
+
+    def add(self, some: slice, matrix: Float64) -> None:
+        """Reduce the samples (k, n) of the sensors ``some``."""
+        if len(self._ids):
+            matrix = matrix if self._together is None else matrix[:, self._together]
+            self._statistics[:, some] = reduce_windows(matrix, self._time_us, self._starts, self._stops)
+
+    def finish(self, windows: dict[int, Window], names: list[str], positions: list[int]) -> list[Reduced]:
+        """Return the statistics of each window."""
+        ids = self._ids.tolist()
+        return [Reduced(windows[at], self._trace, positions, names, self._statistics[i]) for i, at in enumerate(ids)]
+
+
 class TraceFile:
     """The rows of one tool's accepted records of one segment."""
 
@@ -95,25 +125,41 @@ class TraceFile:
         for group in self._groups:
             with clock("order"):
                 order = by_name(group.layout)
-                sheet = self._arena.sheet(len(order), len(group.record))
-                matrix = transpose(self._segment.values, self._segment.value_start[group.record], order, sheet)
-            with clock("features"):
-                self._reduce(group, order, matrix, windows)
-            yield from self._cut(group, order, matrix, rows)
+                names = [group.layout[i].name for i in order.tolist()]
+                positions = (order + 1).astype(np.int32)
+                used, codes = np.unique(self._segment.stream[group.record], return_inverse=True)
+                streams = tuple(self._registry.streams[i].stream for i in used.tolist())
+                cuts = self._cuts(len(group.record), len(order), rows)
+            reduction = Reduction(group, self._segment.time_us[group.record], len(order))
+            for at, blocks in cuts:
+                shared = self._shared(group, at, streams, codes[at].astype(np.int32))
+                for some in blocks:
+                    with clock("order"):
+                        matrix = self._matrix(group.record[at], order[some])
+                    if len(cuts) == 1:
+                        with clock("features"):
+                            reduction.add(some, matrix)
+                    yield Piece(shared, names[some], positions[some], matrix)
+            if len(cuts) > 1:  # windows may span cuts
+                with clock("features"):
+                    for j in range(len(order)):
+                        reduction.add(slice(j, j + 1), self._matrix(group.record, order[j : j + 1]))
+            self.reduced += reduction.finish(windows, names, positions.tolist())
 
-    def _cut(self, group: Group, order: Int64, matrix: Float64, rows: int) -> Iterator[Piece]:
-        n = len(group.record)
-        positions = (order + 1).astype(np.int32)
-        names = [group.layout[i].name for i in order.tolist()]
-        used, codes = np.unique(self._segment.stream[group.record], return_inverse=True)
-        streams = tuple(self._registry.streams[i].stream for i in used.tolist())
-        for a in range(0, n, rows):
-            at = slice(a, min(n, a + rows))
-            shared = self._shared(group, at, streams, codes[at].astype(np.int32))
+    def _cuts(self, records: int, sensors: int, rows: int) -> list[tuple[slice, list[slice]]]:
+        """Return stretches of records and for each the blocks of sensors of its pieces."""
+        cuts = []
+        for a in range(0, records, rows):
+            at = slice(a, min(records, a + rows))
             together = max(1, rows // (at.stop - at.start))
-            for j in range(0, len(order), together):
-                some = slice(j, j + together)
-                yield Piece(shared, names[some], positions[some], matrix[some, at])
+            cuts.append((at, [slice(j, min(sensors, j + together)) for j in range(0, sensors, together)]))
+        return cuts
+
+    def _matrix(self, record: Int64, columns: Int64) -> Float64:
+        """Return the samples (k, n) of ``k`` columns of ``n`` records; they hold until the next call."""
+        sheet: Float64 = self._arena.sheet(len(columns), len(record))
+        transpose(self._segment.values, self._segment.value_start[record], columns, sheet)
+        return sheet
 
     def _shared(self, group: Group, at: slice, streams: tuple[str, ...], codes: Int32) -> SharedColumns:
         """Return the columns that are the same for every sensor."""
@@ -131,21 +177,3 @@ class TraceFile:
             window_id=group.window[at],
             byte_start=segment.byte_start[record],
         )
-
-    def _reduce(self, group: Group, order: Int64, matrix: Float64, windows: dict[int, Window]) -> None:
-        window, time_us = group.window, self._segment.time_us[group.record]
-        if not window.any():
-            return
-        edges = np.flatnonzero(np.append(True, np.diff(window) != 0))
-        if len(np.unique(window)) != len(edges):
-            together = np.argsort(window, kind="stable")
-            window, time_us, matrix = window[together], time_us[together], matrix[:, together]
-            edges = np.flatnonzero(np.append(True, np.diff(window) != 0))
-        stops = np.append(edges[1:], len(window))
-        held = window[edges] > 0
-        ids, starts, stops = window[edges][held], edges[held], stops[held]
-        statistics = reduce_windows(matrix, time_us, starts, stops)
-        names = [group.layout[i].name for i in order.tolist()]
-        positions = (order + 1).tolist()
-        for i, window_id in enumerate(ids.tolist()):
-            self.reduced.append(Reduced(windows[window_id], group.trace, positions, names, statistics[i]))
