@@ -107,6 +107,16 @@ def test_shuffled_and_repeated_deliveries_give_the_same_digest(ingested, tmp_pat
         assert other.verify().faults == []
 
 
+def test_small_row_groups_hold_the_same_rows(ingested, tmp_path):
+    """Windows then span the stretches of records that are written together."""
+    lake, _ = ingested
+    config = tmp_path / "small.toml"
+    config.write_text(CONFIG.read_text(encoding="utf-8") + "\n[lake]\nrow_group_rows = 100\n", encoding="utf-8")
+    with loadlock.open(tmp_path / "small.lake") as small:
+        small.ingest(SAMPLE / "deliveries", config=config)
+        assert small.digest() == lake.digest()
+
+
 def test_replay_joins_the_frame_that_two_payloads_cut(ingested, tmp_path):
     lake, _ = ingested
     path = tmp_path / "copy.lake"
