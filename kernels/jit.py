@@ -43,6 +43,8 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
 
 import numba  # noqa: E402  (the cache folder must be named before numba reads its configuration)
 
+from kernels import helpers  # noqa: E402
+
 _turn = threading.RLock()
 _depth = 0
 
@@ -70,39 +72,56 @@ def _compiling() -> Iterator[None]:
                 os.close(fd)
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile ``function`` at its first call, in nopython mode, without the GIL, cached on disk under a lock."""
-    dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
-    compile_one = getattr(dispatcher, "compile", None)
-    if compile_one is not None:  # with NUMBA_DISABLE_JIT the function stays as it is
+def _guard(dispatcher: Any) -> Any:
+    compile_one = dispatcher.compile
 
-        def guarded(signature: Any) -> Any:
-            with _compiling():
-                return compile_one(signature)
+    def guarded(signature: Any) -> Any:
+        with _compiling():
+            return compile_one(signature)
 
-        dispatcher.compile = guarded
+    dispatcher.compile = guarded
     return dispatcher
 
 
+def _kernel(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile ``function`` at its first call, in nopython mode, without the GIL, cached on disk under a lock."""
+    if numba.config.DISABLE_JIT:
+        return function
+    pipeline = {"pipeline_class": helpers.KernelPipeline} if helpers.FITS else {}
+    return _guard(numba.njit(nogil=True, cache=True, error_model="numpy", **pipeline, **options)(function))
+
+
+def _helper(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile ``function`` into each kernel that calls it; where Python calls it, it is a kernel."""
+    if numba.config.DISABLE_JIT or not helpers.FITS:
+        return _kernel(function, **options)
+    return helpers.helper(function, _kernel(function, **options), error_model="numpy", **options)
+
+
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a kernel."""
-    return compiled(function)
+    """Compile a kernel, which Python calls."""
+    return _kernel(function)
+
+
+def lean_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a kernel that creates no array, as :func:`leaf` is."""
+    return _kernel(function, _nrt=False)
 
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a small helper that kernels call; LLVM inlines it."""
-    return compiled(function)
+    return _helper(function)
 
 
 def leaf(function: Callable[..., Any]) -> Any:
-    """Compile a function that creates no array, without numba's run time for memory.
+    """Compile a helper that creates no array, without numba's run time for memory.
 
     No reference counts are then kept on arrays that travel from kernel to helper. They are atomic additions and cost more than a short
     message's decoding. A set literal needs that run time: compare with tuples.
     """
-    return compiled(function, _nrt=False)
+    return _helper(function, _nrt=False)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile as ``leaf`` does and let LLVM put the body in place of each call: passing a dozen arrays costs more than a short body."""
-    return compiled(function, _nrt=False, forceinline=True)
+    return _helper(function, _nrt=False, forceinline=True)

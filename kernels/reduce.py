@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.jit import leaf
+from kernels.jit import leaf, lean_kernel
 from kernels.lanes import WIDTH, add, fill, greater, head, least, lesser, load, most, mul, store, sub, total
 from kernels.quantiles import BINS, quantiles_linear
 
@@ -112,7 +112,7 @@ def _products(x, n, offset, mean_d, u, h):
     return total(squares), total(cross), total(area)
 
 
-@leaf
+@lean_kernel
 def _reduce(flat, time_us, start, stop, what, out, u, h, at, spread, present, times, wanted, room, places, counts, ones):
     """Fill ``out`` (g, k, 13) as :func:`reduce_windows` says; the arrays after it are room to work in.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.jit import inlined, leaf
+from kernels.jit import inlined, leaf, lean_kernel
 from kernels.loads import be16, be32
 from kernels.secs_items import (
     BAD_HEADER,
@@ -213,7 +213,7 @@ def _scan(buf, final, limits, state, spans, stack, head, fault):
         p += 1
 
 
-@leaf
+@lean_kernel
 def walk(buf, final, limits, state, messages, values, sides, spans, stack, head, fault, pool, starts, slots, small, scratch):
     """Decode the frames of ``buf`` (uint8, read-only) from state[POS] on; return why it stopped.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.jit import leaf
+from kernels.jit import leaf, lean_kernel
 from kernels.json_text import ODD, float_at, is_long, put, put_item, put_signed, put_text, put_unsigned, same_as_ascii
 from kernels.loads import be32
 from kernels.secs import ALARM, FRAME, SPAN_KIND, SPAN_START, SPAN_STOP
@@ -76,7 +76,7 @@ def _gather_floats(buf, start, count, stop, floats, at):
     return p, at
 
 
-@leaf
+@lean_kernel
 def event_heads(buf, spans, columns, keys, floats):
     """Fill the first five ``columns`` of ``n`` events; return (bytes of ``keys``, count of ``floats``) written.
 
@@ -196,7 +196,7 @@ def _put_report(buf, start, stop, tokens, first, prefixes, prefix_at, texts, tex
         left -= 1
 
 
-@leaf
+@lean_kernel
 def event_values(buf, spans, plans, firsts, tokens, prefixes, prefix_at, texts, text_at, stack, columns, out, named, time):
     """Fill the last four ``columns`` of ``n`` events by their ``plans``; return the bytes of (``out``, ``named``) written.
 

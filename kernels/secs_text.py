@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.jit import inlined, leaf
+from kernels.jit import inlined, leaf, lean_kernel
 from kernels.loads import be64
 
 EMPTY, LOCAL, UTC, UNREADABLE = 0, 1, 2, 3
@@ -192,7 +192,7 @@ def parse_stime(buf, start, stop):
     return (LOCAL, local) if good else (UNREADABLE, np.int64(0))
 
 
-@leaf
+@lean_kernel
 def parse_stimes(buf, starts, stops, flags, times_us):
     """Parse ``n`` times at ``buf[starts[i]:stops[i]]`` into ``flags`` (int64) and ``times_us`` (int64)."""
     for i in range(len(starts)):

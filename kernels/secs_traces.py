@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.jit import inlined, leaf
+from kernels.jit import inlined, leaf, lean_kernel
 from kernels.secs_shapes import MAX_ID, TRID, TRID_STOP, TRID_TEXT
 
 SMALL = 1024
@@ -86,7 +86,7 @@ def trace_number(buf, head, count, pool, starts, slots, small, scratch):
     return intern(scratch, length, count, pool, starts, slots)
 
 
-@leaf
+@lean_kernel
 def rehash(count, pool, starts, slots):
     """Enter ``count`` known traces into empty ``slots`` (-1, a power of two of them)."""
     mask = len(slots) - 1
