@@ -57,6 +57,7 @@ class KernelPipeline(Compiler):  # type: ignore[misc]
     library: type[JITCodeLibrary] = _KernelLibrary
 
     def define_pipelines(self) -> Any:
+        """Return numba's passes, which will fill a library of ours."""
         state = self.state
         state.flags.no_cfunc_wrapper = True
         state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
