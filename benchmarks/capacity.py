@@ -21,7 +21,7 @@ PLANTS = ((20, 60), (100, 60), (100, 1440), (1000, 60), (1000, 1440), (100, 1))
 """(tools, minutes between a tool's deliveries) of the catalog table; every delivery adds a trace file of its tool."""
 
 
-def variables(infrastructure: dict[str, Any], commit: dict[str, Any]) -> dict[str, Any]:
+def variables(infrastructure: dict[str, Any], commit: dict[str, Any], queries: dict[str, Any]) -> dict[str, Any]:
     """Return every figure of the page by name; units as the template says them."""
     ours = next(row for row in infrastructure["large"] if row["chain"] == "loadlock")
     notes = infrastructure["large_notes"]
@@ -50,7 +50,51 @@ def variables(infrastructure: dict[str, Any], commit: dict[str, Any]) -> dict[st
     }
     found["catalog_rows"] = "\n".join(catalog_row(tools, minutes, c, b) for tools, minutes in PLANTS)
     found["binds"] = binds(found)
-    return found
+    return found | building(queries["built"], c, s) | beside(infrastructure)
+
+
+def building(built: list[dict[str, Any]], c: float, s: float) -> dict[str, Any]:
+    """Return what a million rows cost while the query benchmark's lake was small, and when it was large."""
+    first, last = built[0], built[-1]
+    rows = (last["lake_rows"] - first["lake_rows"]) / 1e6
+    begin, rest = first["cpu_s"] / first["lake_rows"] * 1e6, last["cpu_s"] / rows
+    return {
+        **{"build_first": begin, "build_first_rows": first["lake_rows"] / 1e6, "build_rest": rest, "build_rest_rows": rows},
+        **{"build_times": rest / c, "build_tools": LOAD / rest * 1e6 / s},
+    }
+
+
+def beside(infrastructure: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of the other chains, and what is said about them."""
+    small = {row["chain"]: row for row in infrastructure["small"]}
+    kinds = {"reduction_small": "small", "reduction_per_sample": "per sample", "reduction_large": "large"}
+    axes = ("cpu", "stored", "read", "memory", "processes", "composite")
+    reductions = [
+        f"| {row['against']} | {said} | " + " | ".join(f"{row[f'{axis}_percent']:.1f}" for axis in axes) + " |"
+        for kind, said in kinds.items()
+        for row in infrastructure[kind]
+    ]
+    reasons = [f"| {name} | not measured: {reason} |" for name, reason in infrastructure["small_notes"]["absent"].items()]
+    return {
+        "small_samples": infrastructure["small_notes"]["samples"] / 1e6,
+        "chain_rows": "\n".join([*map(chain_row, infrastructure["small"]), *reasons]),
+        "large_rows": "\n".join(map(chain_row, infrastructure["large"])),
+        "reduction_rows": "\n".join(reductions),
+        "composite": infrastructure["composite"],
+        "pg_ms": small["struct_postgres"]["ms_series"] if "struct_postgres" in small else float("nan"),
+        "our_ms": small["loadlock"]["ms_series"],
+        "open_mb": infrastructure["small_notes"]["open_bytes"]["loadlock"] / 1e6,
+        "polars_off": infrastructure["small_notes"]["answers_off"]["numpy_polars"],
+    }
+
+
+def chain_row(row: dict[str, Any]) -> str:
+    """Return one line of the infrastructure table."""
+    queries = ("series", "overlay", "trend")
+    read = " / ".join(f"{row[f'read_{query}'] / 1000:,.0f}" for query in queries)
+    took = " / ".join(f"{row[f'ms_{query}']:.1f}" for query in queries)
+    cpu = f"{row['cpu_s_per_M']:.2f} | {row['less_start_up']:.2f}"
+    return f"| {row['chain']} | {cpu} | {row['bytes_per_sample']:.2f} | {read} | {took} | {row['peak_mb']:,.0f} | {row['processes']} |"
 
 
 def catalog_row(tools: int, minutes: int, c: float, b: float) -> str:
@@ -82,8 +126,8 @@ def binds(found: dict[str, Any]) -> str:
 
 def page(results: Path = RESULTS) -> str:
     """Return the page, filled from the result files of ``results``."""
-    infrastructure, commit = (json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in ("infrastructure", "commit"))
-    return TEMPLATE.read_text(encoding="utf-8").format(**variables(infrastructure, commit))
+    found = [json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in ("infrastructure", "commit", "queries")]
+    return TEMPLATE.read_text(encoding="utf-8").format(**variables(*found))
 
 
 def main() -> None:

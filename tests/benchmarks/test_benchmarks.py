@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 
 import loadlock
-from benchmarks import bench_commit, bench_infrastructure, bench_queries, bench_sizes, capture, chains, measure, plant, postgres, shop
+from benchmarks import (
+    bench_commit,
+    bench_infrastructure,
+    bench_queries,
+    bench_sizes,
+    capacity,
+    capture,
+    chains,
+    measure,
+    plant,
+    postgres,
+    shop,
+)
 
 STEPS = 5
 
@@ -152,3 +164,7 @@ def test_a_result_file_holds_figures_and_parts(tmp_path: Path) -> None:
 def test_rows_as_text_line_up() -> None:
     text = measure.rows_text([{"name": "a", "count": 1, "share": 0.25}, {"name": "longer", "count": 20, "share": None}])
     assert text.splitlines() == ["name    count  share", "a           1   0.25", "longer     20      -"]
+
+
+def test_the_capacity_page_is_what_the_results_say() -> None:
+    assert capacity.page() == capacity.PAGE.read_text(encoding="utf-8")
