@@ -130,7 +130,7 @@ def main() -> None:
     write_result(bench_infrastructure.RESULT, chains.further, composite=bench_infrastructure.COMPOSITE, **chains.tables)
     spreads = {name: asdict(spread) for name, spread in found.spreads.items()}
     further = [one.row() for one in found.further]
-    write_result(report.RESULT, figures, sizes=asdict(sizes), further=further, seconds=spreads, **found.tables)
+    write_result(report.RESULT, figures, settings=asdict(sizes), further=further, seconds=spreads, **found.tables)
     report.main()
     capacity.main()
 

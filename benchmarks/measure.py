@@ -182,9 +182,12 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-    return str(value)
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def number(value: float) -> str:
+    """Return ``value`` to four digits, large ones in full."""
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def write_result(path: Path, figures: Sequence[Figure], **parts: Any) -> None:
