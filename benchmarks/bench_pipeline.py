@@ -116,7 +116,7 @@ def compress(values: list[np.ndarray]) -> float:
     compressor = zstandard.ZstdCompressor(level=LEVEL)
     start = time.process_time()
     for part in values:
-        compressor.compress(np.ascontiguousarray(byte_streams(part.view(np.uint64))))
+        compressor.compress(np.ascontiguousarray(byte_streams(part.view(np.uint64))).data)
     return time.process_time() - start
 
 

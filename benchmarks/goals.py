@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.measure import Figure, Spread
 
 SAME_RUN, COMMITTED, REPORTED = "floor", "committed", "reported"
-"""How the gate judges: at its floor (ratios of one run), against the committed figure (sizes, memory), or not at all (rates)."""
+"""How the gate judges: at its floor (ratios of one run), against the committed figure (sizes, memory), or not at all (rates, and wall clock on shared cores)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ GOALS: dict[str, Goal] = {
     "pipeline_vs_value_limit": Goal(4.5, 7, "CPU of a whole ingest over that of byte-split and zstd of its values alone", False),
     "pipeline_bare_vs_value_limit": Goal(2.2, 2.2, "the same without quantiles and SHA-256", False),
     "pipeline_vs_pyarrow_write": Goal(1.9, 1.9, "CPU of a whole ingest over pyarrow writing the same trace rows", False),
-    "threads2_vs_1": Goal(1.7, 1.7, "speed of an ingest with two threads over one, wall clock"),
+    "threads2_vs_1": Goal(1.7, 1.7, "speed of an ingest with two threads over one, wall clock", gate=REPORTED),
     "samples_per_cpu_s": Goal(30, 15, "samples that a CPU second ingests", unit="M/s", gate=REPORTED),
     "bytes_vs_default_parquet": Goal(0.5, 0.6, "bytes of the trace files over pyarrow's default Parquet", False, gate=COMMITTED),
     "bytes_vs_csv_gz": Goal(0.2, 0.22, "the same over CSV through gzip", False, gate=COMMITTED),
@@ -49,8 +49,10 @@ GOALS: dict[str, Goal] = {
 
 
 def figure(name: str, value: float | None, note: str = "", low: float | None = None, high: float | None = None) -> Figure:
-    """Return the figure ``name`` with its goal and floor."""
+    """Return the figure ``name`` with its goal and floor; its extremes hold the value, which is that of the best rounds."""
     goal = GOALS[name]
+    if value is not None and low is not None and high is not None:
+        low, high = min(low, value), max(high, value)
     return Figure(name, value, goal.unit, goal.goal, goal.at_least, note, goal.floor, low, high)
 
 

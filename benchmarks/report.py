@@ -107,7 +107,7 @@ def generated(result: Mapping[str, Any]) -> str:
     stages = [row for row in result["further"] if row["name"].startswith("stage_")]
     out = [
         f"One run on {machine['cpus']} {machine['architecture']} cores, Python {machine['python']}, {minutes:.0f} minutes; "
-        " other load is not kept off the machine. The spread is that of the rounds, the value that of the best ones.",
+        "other load is not kept off the machine. The spread is that of the rounds, the value that of the best ones.",
         "",
         "![figure over goal](benchmarks.svg)",
         "",
