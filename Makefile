@@ -9,7 +9,7 @@ STAMP := .venv/.built
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help env demo test lint types check bench soak clean lock sample-data
+.PHONY: help env demo test lint types check bench bench-check soak clean lock sample-data
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -39,8 +39,11 @@ types: $(STAMP) ## mypy, strict
 
 check: lint types test ## all of the above
 
-bench: $(STAMP) ## first-day benchmark; BENCH="--mb 50" makes it smaller
-	@$(BIN)/python -m benchmarks.bench_first_day $(BENCH)
+bench: $(STAMP) ## all figures and docs/benchmarks.md (half an hour); BENCH="--only decode" runs a part
+	@$(BIN)/python -m benchmarks.bench $(BENCH)
+
+bench-check: $(STAMP) ## a regression against BASE (default: the merge base with main, else the commit before) fails
+	@$(BIN)/python -m benchmarks.gate $(if $(BASE),--base $(BASE))
 
 soak: $(STAMP) ## the slow tests (pytest's exit 5: there are none)
 	@$(BIN)/python -m pytest -m slow tests || test $$? -eq 5

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from benchmarks.measure import Spread, race, timed
+from benchmarks.goals import figure, ratio
+from benchmarks.measure import Figure, Found, race, table, timed
 from kernels import sequence
 
 STREAMS = 1_000
@@ -116,7 +117,7 @@ def peers(keys: Keys) -> dict[str, Callable[[], Any]]:
     }
 
 
-def dedupe(n: int, batch: int, rounds: int, with_peers: bool) -> tuple[dict[str, float], dict[str, Spread]]:
+def dedupe(n: int, batch: int, rounds: int, with_peers: bool) -> Found:
     """``dedupe_vs_key_sum``, ``dedupe_vs_best_peer``, ``state_bytes``: at most while keys come late, ``in_order_state_bytes``."""
     keys = make(n)
     new, state = ours(keys, batch)
@@ -132,13 +133,20 @@ def dedupe(n: int, batch: int, rounds: int, with_peers: bool) -> tuple[dict[str,
             contestants[name] = timed(answer)
             names.append(name)
     spreads = race(contestants, rounds)
-    best = spreads["ours"].best
-    figures = {"dedupe_vs_key_sum": spreads["sum of keys"].best / best, "ns_per_key": best / n * 1e9, "state_bytes": float(state)}
+    mine = spreads["ours"]
+    figures = [ratio("dedupe_vs_key_sum", spreads["sum of keys"], mine, f"{n / 1e6:g} M keys")]
     if names:
-        figures["dedupe_vs_best_peer"] = min(spreads[name].best for name in names) / best
+        best = min(names, key=lambda name: spreads[name].best)
+        figures.append(ratio("dedupe_vs_best_peer", spreads[best], mine, f"{n / 1e6:g} M keys; the best peer is {best}"))
+    else:
+        figures.append(figure("dedupe_vs_best_peer", None, "left out: the peers' memory does not suffice"))
     in_order = make(n, 0.0, 0.0)
-    figures["in_order_state_bytes"] = float(ours(in_order, batch)[1])
-    return figures, spreads
+    further = [
+        Figure("dedupe_ns", mine.best / n * 1e9, "ns a key"),
+        Figure("dedupe_state_late", float(state), "bytes"),
+        Figure("dedupe_state_in_order", float(ours(in_order, batch)[1]), "bytes"),
+    ]
+    return Found(figures, further, {f"dedupe {name}": spread for name, spread in spreads.items()})
 
 
 def main() -> None:
@@ -149,11 +157,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-peers", action="store_true", help="leave the others out, whose memory does not suffice for 100M keys")
     options = parser.parse_args()
-    figures, spreads = dedupe(options.keys, options.batch, options.rounds, not options.no_peers)
-    for name, value in figures.items():
-        print(f"{name:<26}{value:>12.3f}")
-    for name, spread in spreads.items():
-        print(f"{name:<26}{spread.best:>10.3f} CPU s, median {spread.median:.3f}, worst {spread.worst:.3f}")
+    found = dedupe(options.keys, options.batch, options.rounds, not options.no_peers)
+    print(table(found.figures + found.further))
 
 
 if __name__ == "__main__":

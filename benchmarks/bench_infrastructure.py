@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import capture, postgres
 from benchmarks.chains import CHAINS, IMPORTS, POSTGRES_QUERIES, QUERIES
-from benchmarks.measure import Figure, Spread, child, rows_text, table, write_result
+from benchmarks.measure import Figure, Found, Spread, child, rows_text, table, write_result
 
 RESULT = Path(__file__).resolve().parent / "results" / "infrastructure.json"
 TOOLS = ("ETCH01", "ETCH02")
@@ -178,17 +178,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Run both deliveries, print the tables and write the result file."""
-    options = arguments()
+def measure(mb: float, large_mb: float, rounds: int, large_rounds: int) -> Found:
+    """Send both deliveries through the chains; ``large_mb`` 0: the small one only."""
     with tempfile.TemporaryDirectory(prefix="loadlock-chains-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # the server's user has to reach its own folder below
-        small, notes = run(folder, options.mb, 1, list(CHAINS), options.rounds)
+        small, notes = run(folder, mb, 1, list(CHAINS), rounds)
         large: list[dict[str, Any]] = []
         large_notes: dict[str, Any] = {}
-        if options.large_mb:
-            large, large_notes = run(folder, options.large_mb, LARGE_PAYLOADS, list(LARGE_CHAINS), options.large_rounds)
+        if large_mb:
+            large, large_notes = run(folder, large_mb, LARGE_PAYLOADS, list(LARGE_CHAINS), large_rounds)
     ours = next(row for row in small if row["chain"] == OURS)
     parts: dict[str, Any] = {"small": small, "small_notes": notes, "reduction_small": reductions(small, ours, "cpu_s_per_M")}
     if large:
@@ -201,10 +200,17 @@ def main() -> None:
         for kind in ("small", "per_sample", "large")
         for row in parts.get(f"reduction_{kind}", [])
     ]
-    for title, rows in parts.items():
+    return Found(further=found, tables=parts)
+
+
+def main() -> None:
+    """Run both deliveries, print the tables and write the result file."""
+    options = arguments()
+    found = measure(options.mb, options.large_mb, options.rounds, options.large_rounds)
+    for title, rows in found.tables.items():
         print(f"\n{title}:\n{rows_text(rows) if isinstance(rows, list) else json.dumps(rows, indent=1)}")
-    print("\n" + table(found))
-    write_result(options.output, found, composite=COMPOSITE, **parts)
+    print("\n" + table(found.further))
+    write_result(options.output, found.further, composite=COMPOSITE, **found.tables)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Window reduction against ``np.sum`` over the same samples, and its quantiles against polars; the answers are compared, too.
 
-Each function returns figures by name; contestants run in turns and the best round counts. ``python -m benchmarks.bench_reduce``.
+Each function returns figures; contestants run in turns and the best round counts. ``python -m benchmarks.bench_reduce``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.measure import Spread, race, timed
+from benchmarks.goals import figure, ratio
+from benchmarks.measure import Figure, Found, race, table, timed
 from kernels.reduce import COLUMNS, MOMENTS, QUANTILES, TRENDS, reduce_windows
 from kernels.reference.reduce import reduce_one
 
@@ -72,7 +73,7 @@ def check(load: Load) -> None:
             np.testing.assert_allclose(cell[name], values, rtol=1e-6 if name == "slope" else 1e-9, atol=1e-9, err_msg=name)
 
 
-def against_sum(samples: int, rounds: int, sensors: int = SENSORS) -> tuple[dict[str, float], dict[str, Spread]]:
+def against_sum(samples: int, rounds: int, sensors: int = SENSORS) -> Found:
     """``reduce5_vs_sum``: n, min, max, mean, std (missing, first and last come along); ``reduce11_vs_sum``: slope and area as well."""
     load = make(samples, sensors)
     check(load)
@@ -80,12 +81,15 @@ def against_sum(samples: int, rounds: int, sensors: int = SENSORS) -> tuple[dict
     contestants |= {name: timed(lambda what=what: load.reduce(what)) for name, what in (("reduce5", MOMENTS), ("reduce11", TRENDS))}
     contestants["reduce_all"] = timed(lambda: load.reduce(QUANTILES))
     spreads = race(contestants, rounds)
-    best = spreads["np.sum"].best
-    ratios = {f"{name}_vs_sum": best / spreads[name].best for name in ("reduce5", "reduce11", "reduce_all")}
-    return ratios | {"reduce_all_ns": spreads["reduce_all"].best / samples * 1e9}, spreads
+    summed, everything = spreads["np.sum"], spreads["reduce_all"].best
+    return Found(
+        [ratio(f"{name}_vs_sum", summed, spreads[name]) for name in ("reduce5", "reduce11")],
+        [Figure("reduce_all_vs_sum", summed.best / everything, "x"), Figure("reduce_all_ns", everything / samples * 1e9, "ns a sample")],
+        spreads,
+    )
 
 
-def against_polars(samples: int, rounds: int) -> tuple[dict[str, float], dict[str, Spread]]:
+def against_polars(samples: int, rounds: int) -> Found:
     """``quantiles3_vs_polars``: polars' time for the three quantiles over that of all thirteen statistics less that of the other ten.
 
     ``reduce_all_vs_polars3``: over that of all thirteen.
@@ -107,12 +111,17 @@ def against_polars(samples: int, rounds: int) -> tuple[dict[str, float], dict[st
     spreads = race(
         {"polars": timed(theirs), "others": timed(lambda: load.reduce(TRENDS)), "all": timed(lambda: load.reduce(QUANTILES))}, rounds
     )
-    polars, everything = spreads["polars"].best, spreads["all"].best
-    alone = everything - spreads["others"].best
-    return {"quantiles3_vs_polars": polars / alone, "reduce_all_vs_polars3": polars / everything}, spreads
+    polars, others, everything = (spreads[name] for name in ("polars", "others", "all"))
+    alone = everything.best - others.best
+    by_round = [p / max(a - o, 1e-9) for p, o, a in zip(polars.rounds, others.rounds, everything.rounds, strict=True)]
+    return Found(
+        [figure("quantiles3_vs_polars", polars.best / alone, "", min(by_round), max(by_round))],
+        [Figure("reduce_all_vs_polars3", polars.best / everything.best, "x")],
+        {f"quantiles {name}": spread for name, spread in spreads.items()},
+    )
 
 
-def std_error() -> dict[str, float]:
+def std_error() -> Figure:
     """Worst relative error of std of 500 samples with noise of 1e-3 at 1e9, against exact rationals."""
     worst = 0.0
     for seed in range(20):
@@ -123,7 +132,7 @@ def std_error() -> dict[str, float]:
         ]
         assert exact is not None
         worst = max(worst, abs(found - exact) / exact)
-    return {"std_error_at_1e9": worst}
+    return Figure("std_error_at_1e9", worst, "relative", 1e-12, at_least=False)
 
 
 def main() -> None:
@@ -133,20 +142,14 @@ def main() -> None:
     parser.add_argument("--polars-samples", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    figures = std_error()
     for title, part in (
         ("50 sensors on one time axis", lambda: against_sum(options.samples, options.rounds)),
         ("one sensor", lambda: against_sum(options.samples // 5, options.rounds, 1)),
         ("quantiles", lambda: against_polars(options.polars_samples, options.rounds)),
+        ("exactness", lambda: Found([std_error()])),
     ):
-        found, spreads = part()
-        print(title)
-        for name, value in found.items():
-            print(f"  {name:<24}{value:>10.3f}")
-        for name, spread in spreads.items():
-            print(f"  {name:<24}{spread.best:>10.3f} CPU s, median {spread.median:.3f}, worst {spread.worst:.3f}")
-    for name, value in figures.items():
-        print(f"{name:<26}{value:>10.2e}")
+        found = part()
+        print(title, table(found.figures + found.further), sep="\n")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import gzip
 import math
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from pcodec import ChunkConfig, standalone
 
 import loadlock
 from benchmarks import capture
-from benchmarks.measure import Figure, rows_text, table, write_result
+from benchmarks.goals import GOALS, figure
+from benchmarks.measure import Figure, Found, rows_text, table, write_result
 
 RESULT = Path(__file__).resolve().parent / "results" / "sizes.json"
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,10 +59,11 @@ GZIP_LEVEL = 6
 PCO_CHUNK_VALUES = 1 << 18
 BATCH_ROWS = 131_072
 
-GOALS = {"default_parquet": (0.5, 0.6), "csv_gz": (0.2, 0.22), "pcodec_values": (1.1, 1.3)}
-"""Peer to (goal, floor) of our bytes over its bytes."""
-
 RATIOS = {"default_parquet": "bytes_vs_default_parquet", "csv_gz": "bytes_vs_csv_gz", "pcodec_values": "bytes_vs_pcodec"}
+"""Peer to the name of our bytes over its bytes."""
+
+JUDGED = "mix"
+"""The data set whose ratios are judged, as it is there everywhere; those of the others stand beside it."""
 
 
 # --- the lakes
@@ -258,16 +261,40 @@ def figures(rows: list[Mapping[str, Any]]) -> list[Figure]:
     out = []
     for row in rows:
         if row["format"] in RATIOS:
-            goal, floor = GOALS[row["format"]]
-            out.append(Figure(f"{RATIOS[row['format']]}_{row['data']}", row["ours_vs_it"], "x", goal, False, f"floor {floor:g}"))
+            name = RATIOS[row["format"]]
+            goal = GOALS[name]
+            out.append(Figure(f"{name}_{row['data']}", row["ours_vs_it"], "x", goal.goal, at_least=False, floor=goal.floor))
     return out
+
+
+def run(names: Sequence[str], data: Path, size_mb: float) -> Found:
+    """Measure the data sets ``names``; those that are not in ``data`` are left out."""
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        if name != JUDGED and not data.is_dir():
+            print(f"  {name}: the real data are not here; left out", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory(prefix="loadlock-sizes-") as folder:
+            rows += measure(name, Path(folder), data, size_mb)
+    found = Found(further=figures(list(rows)), tables={"sizes": rows})
+    for name in RATIOS.values():
+        of = {one.name.removeprefix(f"{name}_"): one.value or 0.0 for one in found.further if one.name.startswith(f"{name}_")}
+        if JUDGED in of:
+            note = "generated capture" + "".join(f"; {kind} {value:.3g}" for kind, value in of.items() if kind != JUDGED)
+            found.figures.append(figure(name, of[JUDGED], note, min(of.values()), max(of.values())))
+    return found
+
+
+def real_data() -> Path:
+    """Return where the real data would be."""
+    return Path(os.environ.get("LOADLOCK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="bench_sizes", description=__doc__)
     parser.add_argument("--mb", type=float, default=30, help="size of the generated capture")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("LOADLOCK_REAL_DATA") or ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=real_data())
     parser.add_argument("--only", choices=list(LAKES), action="append", help="data set; may be repeated")
     parser.add_argument("--output", type=Path, default=RESULT)
     return parser.parse_args()
@@ -276,17 +303,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure every data set that is there, print the tables and write the result file."""
     options = arguments()
-    rows: list[dict[str, Any]] = []
-    absent = [] if options.data.is_dir() else ["cmp", "lam"]
-    for name in options.only or LAKES:
-        if name in absent:
-            print(f"{name}: the real data are not here; left out")
-            continue
-        with tempfile.TemporaryDirectory(prefix="loadlock-sizes-") as folder:
-            rows += measure(name, Path(folder), options.data, options.mb)
-    found = figures(list(rows))
-    print(rows_text(rows), table(found), sep="\n\n")
-    write_result(options.output, found, rows=rows, absent=absent, narrow=NARROW, ours_only=OURS_ONLY, mix_mb=options.mb)
+    found = run(options.only or list(LAKES), options.data, options.mb)
+    rows = found.tables["sizes"]
+    print(rows_text(rows), table(found.further), sep="\n\n")
+    write_result(options.output, found.further, rows=rows, narrow=NARROW, ours_only=OURS_ONLY, mix_mb=options.mb)
 
 
 if __name__ == "__main__":

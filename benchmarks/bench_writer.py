@@ -6,27 +6,23 @@ Contestants run in turns in one process; CPU seconds of the best round count, an
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import zstandard
 
 from benchmarks import capture
-from benchmarks.measure import Figure, Spread, machine, race, table, timed
+from benchmarks.goals import ratio
+from benchmarks.measure import Figure, Found, race, table, timed
 from kernels.pages import byte_streams
 from storage.files import encode, value_encoding
 from storage.pieces import Piece, SharedColumns, tables, traces_schema
 from storage.tracepages import encode_traces
 
-RESULT = Path(__file__).resolve().parent / "results" / "writer.json"
 LEVEL = 1
 ROW_GROUP_ROWS = 131_072
 FRAME_BYTES = 878
-FAST, FAST_FLOOR = 4.0, 2.5
-LIMIT, LIMIT_FLOOR = 0.7, 0.5
 
 
 def doubles(steps: int) -> np.ndarray:
@@ -57,7 +53,9 @@ def widened(steps: int) -> np.ndarray:
     return doubles(steps).astype(np.float32).astype(np.float64)
 
 
-DATA = {"doubles": doubles, "widened": widened}
+DATA = {"widened": widened, "doubles": doubles}
+JUDGED = "widened"
+"""What the pipeline writes from runs of F4; the figures of all other data stand beside it under names of their own."""
 
 
 def pieces_of(values: np.ndarray) -> list[Piece]:
@@ -93,8 +91,8 @@ def compress_values(pieces: Sequence[Piece]) -> int:
     return size
 
 
-def measure(name: str, values: np.ndarray, rounds: int) -> tuple[list[Figure], dict[str, Spread]]:
-    """Race the writers on ``values``; return the figures and the spreads."""
+def measure(name: str, values: np.ndarray, rounds: int) -> Found:
+    """Race the writers on ``values``."""
     pieces = pieces_of(values)
     schema = traces_schema(set())
     arrow = list(tables(pieces, schema))
@@ -108,46 +106,41 @@ def measure(name: str, values: np.ndarray, rounds: int) -> tuple[list[Figure], d
         sizes["pyarrow"] = encode(arrow, schema, "traces", value=value, level=LEVEL, row_group_rows=ROW_GROUP_ROWS)[0].size
 
     contestants = {"ours": timed(ours), "pyarrow": timed(pyarrow), "values alone": timed(lambda: compress_values(pieces))}
-    spreads = {f"{name} {who}": spread for who, spread in race(contestants, rounds).items()}
-    best = {who: spreads[f"{name} {who}"].best for who in contestants}
-    rate = f"{values.size / best['ours'] / 1e6:.1f} against {values.size / best['pyarrow'] / 1e6:.1f} M samples/CPU s"
+    spreads = race(contestants, rounds)
+    mine, theirs = spreads["ours"], spreads["pyarrow"]
+    rate = f"{values.size / mine.best / 1e6:.1f} against {values.size / theirs.best / 1e6:.1f} M samples/CPU s"
     stored = {who: size / values.size for who, size in sizes.items()}
-    figures = [
-        Figure(f"write_vs_pyarrow {name}", best["pyarrow"] / best["ours"], "x", FAST, note=f"{rate}; floor {FAST_FLOOR}"),
-        Figure(f"write_vs_value_limit {name}", best["values alone"] / best["ours"], "x", LIMIT, note=f"floor {LIMIT_FLOOR}"),
-        Figure(f"size_vs_pyarrow {name}", stored["ours"] / stored["pyarrow"], "x", 1.0, False, f"{stored['ours']:.2f} B a sample"),
-    ]
-    return figures, spreads
+    figures = [ratio("write_vs_pyarrow", theirs, mine, rate), ratio("write_vs_value_limit", spreads["values alone"], mine)]
+    size = Figure(
+        f"size_vs_pyarrow {name}", stored["ours"] / stored["pyarrow"], "x", 1.0, at_least=False, note=f"{stored['ours']:.2f} B a sample"
+    )
+    return Found(figures, [size], {f"write {name} {who}": spread for who, spread in spreads.items()})
 
 
-def run(steps: int = 80, rounds: int = 5) -> dict[str, Any]:
-    """Measure long groups (``steps`` recipe steps) and short ones (one step); return figures and CPU seconds."""
-    figures: list[Figure] = []
-    spreads: dict[str, Spread] = {}
+def run(steps: int = 80, rounds: int = 5) -> Found:
+    """Measure long groups (``steps`` recipe steps) and short ones (one step)."""
+    whole = Found()
     for name, make in DATA.items():
-        for label, values in ((name, make(steps)), (f"{name} short", make(1))):
-            found, seconds = measure(label, values, rounds)
-            figures += found
-            spreads |= seconds
-    return {"figures": figures, "cpu_seconds": spreads}
+        for label, length in ((name, steps), (f"{name} short", 1)):
+            found = measure(label, make(length), rounds)
+            if label != JUDGED:
+                found.further += [replace(one, name=f"{one.name} {label}") for one in found.figures]
+                found.figures.clear()
+            whole.add(found)
+    return whole
 
 
 def main() -> None:
-    """Print the table and write the result file."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="bench_writer", description=__doc__)
     parser.add_argument("--steps", type=int, default=80, help="recipe steps of 500 records of 200 sensors")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     found = run(options.steps, options.rounds)
-    print(table(found["figures"]))
+    print(table(found.figures + found.further))
     print(f"\n{'CPU seconds':<34}{'best':>10}{'median':>10}{'worst':>10}")
-    for name, spread in found["cpu_seconds"].items():
+    for name, spread in found.spreads.items():
         print(f"{name:<34}{spread.best:>10.4f}{spread.median:>10.4f}{spread.worst:>10.4f}")
-    result = {"schema": 1, "machine": machine(), "figures": [figure.row() for figure in found["figures"]]}
-    result["cpu_seconds"] = {name: vars(spread) for name, spread in found["cpu_seconds"].items()}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""CPU time of contestants that run in turns, and the figures that come of it."""
+"""CPU time of contestants that run in turns, and the figures that come of it.
+
+A benchmark part returns :class:`Found`; the goals of the figures that are judged stand in :mod:`benchmarks.goals`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,43 +27,83 @@ class Spread:
     best: float
     median: float
     worst: float
+    rounds: tuple[float, ...] = ()
 
     @staticmethod
     def of(seconds: Sequence[float]) -> Spread:
         """Return the spread of ``seconds``."""
-        return Spread(min(seconds), statistics.median(seconds), max(seconds))
+        return Spread(min(seconds), statistics.median(seconds), max(seconds), tuple(seconds))
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the result: ``goal`` is the limit, at least (``at_least``) or at most; None where there is none."""
+    """One line of the result; ``value`` is None where it was not measured, and ``note`` then says why.
+
+    ``goal`` is wanted, ``floor`` must hold: at least (``at_least``) or at most; None where there is none. ``low`` and ``high`` are the
+    extremes over the rounds.
+    """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     goal: float | None = None
     at_least: bool = True
     note: str = ""
+    floor: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def reached(self) -> bool | None:
         """Return whether the goal is met."""
-        if self.goal is None:
+        return self.keeps(self.goal)
+
+    @property
+    def holds(self) -> bool | None:
+        """Return whether the floor is met."""
+        return self.keeps(self.floor)
+
+    def keeps(self, limit: float | None) -> bool | None:
+        """Return whether the value is on the right side of ``limit``; None where one of them is missing."""
+        if limit is None or self.value is None:
             return None
-        return self.value >= self.goal if self.at_least else self.value <= self.goal
+        return self.value >= limit if self.at_least else self.value <= limit
 
     def row(self) -> dict[str, Any]:
         """Return the figure as it stands in the result file."""
-        return asdict(self) | {"reached": self.reached}
+        return asdict(self) | {"reached": self.reached, "holds": self.holds}
+
+
+@dataclass
+class Found:
+    """What one part of the benchmark found: figures with goals, further ones without, CPU seconds, and tables by name."""
+
+    figures: list[Figure] = field(default_factory=list)
+    further: list[Figure] = field(default_factory=list)
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, other: Found) -> None:
+        """Take in what ``other`` found."""
+        self.figures += other.figures
+        self.further += other.further
+        self.spreads |= other.spreads
+        self.tables |= other.tables
+
+
+def check(holds: bool, message: str) -> None:
+    """Stop where a contestant did not do the work that it is timed for."""
+    if not holds:
+        raise SystemExit(f"bench: {message}")
 
 
 def race(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Spread]:
-    """Run all contestants in turns, ``rounds`` times; each returns the CPU seconds that count."""
+    """Run all contestants in turns, ``rounds`` times; each returns the seconds that count, of CPU unless it says otherwise."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name, contestant in contestants.items():
             seconds[name].append(contestant())
-            print(f"  round {number + 1}/{rounds} {name}: {seconds[name][-1]:.4f} CPU s", file=sys.stderr)
+            print(f"  round {number + 1}/{rounds} {name}: {seconds[name][-1]:.4f} s", file=sys.stderr)
     return {name: Spread.of(values) for name, values in seconds.items()}
 
 
@@ -112,11 +155,14 @@ def machine() -> dict[str, Any]:
 
 def table(figures: Sequence[Figure]) -> str:
     """Return ``figures`` as text."""
-    lines = [f"{'figure':<34}{'value':>12} {'unit':<10}{'goal':>10}   reached  note"]
+    lines = [f"{'figure':<34}{'value':>12} {'low':>10}{'high':>10} {'unit':<10}{'goal':>10}{'floor':>9}   reached  holds  note"]
     for figure in figures:
-        goal = "" if figure.goal is None else f"{'>=' if figure.at_least else '<='} {figure.goal:g}"
-        reached = {None: "", True: "yes", False: "NO"}[figure.reached]
-        lines.append(f"{figure.name:<34}{figure.value:>12.4g} {figure.unit:<10}{goal:>10}   {reached:<8} {figure.note}".rstrip())
+        sign = ">=" if figure.at_least else "<="
+        goal, floor = ("" if limit is None else f"{sign} {limit:g}" for limit in (figure.goal, figure.floor))
+        value, low, high = ("-" if x is None else f"{x:.4g}" for x in (figure.value, figure.low, figure.high))
+        reached, holds = ({None: "", True: "yes", False: "NO"}[answer] for answer in (figure.reached, figure.holds))
+        start = f"{figure.name:<34}{value:>12} {low:>10}{high:>10} {figure.unit:<10}{goal:>10}{floor:>9}"
+        lines.append(f"{start}   {reached:<8} {holds:<6} {figure.note}".rstrip())
     return "\n".join(lines)
 
 
@@ -136,9 +182,12 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-    return str(value)
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def number(value: float) -> str:
+    """Return ``value`` to four digits, large ones in full."""
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def write_result(path: Path, figures: Sequence[Figure], **parts: Any) -> None:

@@ -1,0 +1,139 @@
+"""All figures in one run: ``make bench``. Writes one result file, and from it the page and its chart (:mod:`benchmarks.report`)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import (
+    bench_decode,
+    bench_dedupe,
+    bench_infrastructure,
+    bench_pipeline,
+    bench_process,
+    bench_reduce,
+    bench_sizes,
+    bench_writer,
+    capacity,
+    report,
+)
+from benchmarks.goals import GOALS
+from benchmarks.measure import Figure, Found, table, write_result
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much every part measures, and how often."""
+
+    rounds: int = 7
+    decode_mb: float = 100
+    secsgem_messages: int = 100
+    pipeline_mb: float = 210
+    pipeline_rounds: int = 5
+    memory_mb: float = 100
+    memory_rounds: int = 2
+    start_rounds: int = 15
+    keys: int = 10_000_000
+    keys_batch: int = 1_000_000
+    keys_rounds: int = 3
+    samples: int = 20_000_000
+    quantile_samples: int = 5_000_000
+    write_steps: int = 60
+    sizes_mb: float = 30
+    data_sets: tuple[str, ...] = tuple(bench_sizes.LAKES)
+    chains_mb: float = bench_infrastructure.SMALL_MB
+    chains_large_mb: float = bench_infrastructure.LARGE_MB
+    chains_rounds: int = 2
+
+
+SIZES = {
+    "usual": Sizes(),
+    "full": Sizes(keys=100_000_000, keys_rounds=1, samples=50_000_000, quantile_samples=10_000_000, chains_rounds=3),
+    "gate": Sizes(
+        rounds=7,
+        decode_mb=40,
+        secsgem_messages=30,
+        pipeline_mb=120,
+        pipeline_rounds=3,
+        memory_mb=30,
+        memory_rounds=1,
+        keys=2_000_000,
+        keys_batch=500_000,
+        samples=5_000_000,
+        quantile_samples=2_000_000,
+        write_steps=30,
+        sizes_mb=10,
+        data_sets=(bench_sizes.JUDGED,),
+    ),
+}
+
+Part = Callable[[Sizes, Path], Found]
+
+PARTS: dict[str, Part] = {
+    "start_up": lambda s, _: bench_process.start_up(s.start_rounds),
+    "decode": lambda s, _: bench_decode.run(s.decode_mb, s.rounds, s.secsgem_messages),
+    "dedupe": lambda s, _: bench_dedupe.dedupe(s.keys, s.keys_batch, s.keys_rounds, with_peers=True),
+    "reduce": lambda s, _: bench_reduce.against_sum(s.samples, s.rounds),
+    "quantiles": lambda s, _: bench_reduce.against_polars(s.quantile_samples, s.rounds),
+    "write": lambda s, _: bench_writer.run(s.write_steps, s.rounds),
+    "pipeline": lambda s, folder: bench_pipeline.run(folder, s.pipeline_mb, s.pipeline_rounds),
+    "sizes": lambda s, _: bench_sizes.run(s.data_sets, bench_sizes.real_data(), s.sizes_mb),
+    "memory": lambda s, folder: bench_process.memory(folder, s.memory_mb, s.memory_rounds),
+}
+"""Part to its function (sizes, folder to write into)."""
+
+INFRASTRUCTURE = "infrastructure"
+
+
+def measure(names: Sequence[str], sizes: Sizes) -> Found:
+    """Run the parts ``names`` one after the other; the wall seconds of each are in the table ``wall_s``."""
+    whole, wall = Found(), {}
+    for name in names:
+        print(f"{name}:", file=sys.stderr)
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="loadlock-bench-") as folder:
+            whole.add(PARTS[name](sizes, Path(folder)))
+        wall[name] = round(time.monotonic() - begin, 1)
+    whole.tables["wall_s"] = wall
+    return whole
+
+
+def ordered(figures: Sequence[Figure]) -> list[Figure]:
+    """Return ``figures`` in the order of the goals."""
+    return sorted(figures, key=lambda one: list(GOALS).index(one.name))
+
+
+def main() -> None:
+    """Measure, print the table, write the result file and the page."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="larger sizes; deduplication of 100 M keys, once (peers: some 10 GB of memory)")
+    parser.add_argument("--only", choices=[*PARTS, INFRASTRUCTURE], action="append", help="part; may be repeated: then nothing is written")
+    options = parser.parse_args()
+    sizes = SIZES["full" if options.full else "usual"]
+    chosen = options.only or [*PARTS, INFRASTRUCTURE]
+    found = measure([name for name in PARTS if name in chosen], sizes)
+    if INFRASTRUCTURE in chosen:
+        begin = time.monotonic()
+        chains = bench_infrastructure.measure(sizes.chains_mb, sizes.chains_large_mb, sizes.chains_rounds, sizes.chains_rounds)
+        found.tables["wall_s"][INFRASTRUCTURE] = round(time.monotonic() - begin, 1)
+        found.further += chains.further
+        found.tables[INFRASTRUCTURE] = chains.tables
+    figures = ordered(found.figures)
+    print(table(figures + found.further))
+    if options.only:
+        return
+    write_result(bench_infrastructure.RESULT, chains.further, composite=bench_infrastructure.COMPOSITE, **chains.tables)
+    spreads = {name: asdict(spread) for name, spread in found.spreads.items()}
+    further = [one.row() for one in found.further]
+    write_result(report.RESULT, figures, settings=asdict(sizes), further=further, seconds=spreads, **found.tables)
+    report.main()
+    capacity.main()
+
+
+if __name__ == "__main__":
+    main()
