@@ -1,0 +1,51 @@
+"""Does what a command asks: calls the lake, prints the answer, returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from storage.errors import LoadlockError
+
+Command = Callable[[argparse.Namespace], int]
+
+COMMANDS = {
+    "init": "feed:init",
+    "ingest": "feed:ingest",
+    "sql": "query:sql",
+    "shell": "query:shell",
+    "status": "query:status",
+    "quarantine list": "quarantine:listing",
+    "quarantine show": "quarantine:show",
+    "quarantine export": "quarantine:export",
+    "quarantine replay": "feed:replay",
+    "audit log": "audit:log",
+    "audit verify": "audit:verify",
+    "audit digest": "audit:digest",
+    "circuits list": "circuits:listing",
+    "config check": "settings:check",
+    "config schema": "settings:schema",
+    "config show": "settings:show",
+    "doctor": "health:doctor",
+}
+"""Command -> module of this package and function in it, which is imported when the command runs."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command that ``options`` name; errors go to stderr, their exit code to the caller."""
+    name = options.command if not hasattr(options, "action") else f"{options.command} {options.action}"
+    try:
+        module, function = COMMANDS[name].split(":")
+        command: Command = getattr(import_module(f"loadlock.commands.{module}"), function)
+        return command(options)
+    except LoadlockError as error:
+        print(f"loadlock: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("loadlock: interrupted; nothing half done was kept, the next run goes on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

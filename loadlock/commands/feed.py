@@ -1,0 +1,104 @@
+"""Commands that bring data in: init, ingest, quarantine replay."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from loadlock.commands.shared import lake_path, open_lake, print_json
+from storage.errors import Busy
+
+
+def init(options: argparse.Namespace) -> int:
+    """Create a lake."""
+    from loadlock import __version__
+    from loadlock.lake import actor
+    from storage.store import create
+
+    made = create(lake_path(options), actor=actor(), software=__version__, wait_s=options.wait)
+    if options.json:
+        print_json({"schema": 1, "lake": str(lake_path(options)), "created": made})
+    else:
+        print(f"{lake_path(options)}: {'created' if made else 'is a lake already'}")
+    return 0
+
+
+def ingest(options: argparse.Namespace) -> int:
+    """Ingest files, folders or standard input."""
+    from kernels.jit import is_cold
+
+    cold = is_cold()  # before any kernel is imported: numba makes the folder then
+    from ingest.errors import UsageError
+    from ingest.receipts import Summary
+    from loadlock.progress import progress
+
+    stdin = "-" in options.sources
+    if stdin and len(options.sources) > 1:
+        raise UsageError("standard input ('-') can't be mixed with other sources")
+    if options.key and (len(options.sources) > 1 or (not stdin and Path(options.sources[0]).is_dir())):
+        raise UsageError("--key names one payload; give one file")
+    if not stdin:
+        for source in options.sources:
+            if not Path(source).exists():
+                raise UsageError(f"{source}: no such file or folder")
+    if cold:
+        print("loadlock: compiling the kernels for this machine, once per version; this takes about a minute", file=sys.stderr)
+    data = sys.stdin.buffer.read() if stdin else None
+    try:
+        with _target(options) as lake, progress(options) as report:
+            lake.threads(options.jobs)
+            summary = lake.ingest_all(
+                "stdin" if stdin else options.sources,
+                data=data,
+                key=options.key,
+                tool=options.tool,
+                format=options.format,
+                config=options.config,
+                dry_run=options.dry_run,
+                progress=report,
+            )
+    except Busy as error:
+        summary = Summary()
+        summary.busy = str(error)
+    for line in summary.skipped:
+        print(f"loadlock: skipped {line}", file=sys.stderr)
+    if summary.busy:
+        print(f"loadlock: {summary.busy}", file=sys.stderr)
+    return answer(options, summary)
+
+
+@contextmanager
+def _target(options: argparse.Namespace) -> Iterator[Any]:
+    """Yield the lake to ingest into; a dry run where there is none yet gets one that vanishes."""
+    if options.dry_run and not (lake_path(options) / "lake.json").exists():
+        with tempfile.TemporaryDirectory(prefix="loadlock-") as folder:
+            options = argparse.Namespace(**vars(options) | {"lake": str(Path(folder) / "dry.lake")})
+            with open_lake(options, read_only=False) as lake:
+                yield lake
+        return
+    with open_lake(options, read_only=False) as lake:
+        yield lake
+
+
+def answer(options: argparse.Namespace, summary: Any) -> int:
+    """Print the receipts; return the exit code that they come to."""
+    if options.json:
+        print_json(summary.document())
+    else:
+        from loadlock.render import receipt
+
+        receipt(summary, options)
+    code: int = summary.exit_code
+    return code
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Decode quarantined spans again."""
+    with open_lake(options, read_only=False) as lake:
+        summary = lake.replay(options.ids, config=options.config)
+    return answer(options, summary)
