@@ -116,7 +116,8 @@ class TraceFile:
             optional.add("chamber")
         if any((group.window == 0).any() for group in self._groups):
             optional.add("window_id")
-        if count_nulls(self._segment.values.view(np.int64)):
+        values = self._segment.values
+        if values.dtype == np.float64 and count_nulls(values.view(np.int64)):
             optional.add("value")
         return optional
 

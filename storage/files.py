@@ -82,10 +82,10 @@ def write_durably(path: Path, *parts: bytes | pa.Buffer) -> None:
     _fsync_folder(path.parent)
 
 
-def value_encoding(values: npt.NDArray[np.float64]) -> str:
+def value_encoding(values: npt.NDArray[np.float64] | npt.NDArray[np.float32]) -> str:
     """Return the encoding for a value column: quantised data repeat and take a dictionary, continuous data are byte-split."""
     sample = values[:: max(1, len(values) // 65536)]
-    distinct = len(np.unique(sample.view(np.int64)))
+    distinct = len(np.unique(sample.view(f"i{sample.itemsize}")))
     return DICTIONARY if distinct * 8 <= len(sample) else SPLIT
 
 
@@ -164,7 +164,9 @@ class Stager:
         buffer, rows = encode(pieces, schema, name, value=value, level=self._level, row_group_rows=row_group_rows or self._row_group_rows)
         return self._stage(name, [buffer], rows)
 
-    def write_traces(self, pieces: Iterable[Piece], optional: Set[str], values: npt.NDArray[np.float64]) -> StagedFile:
+    def write_traces(
+        self, pieces: Iterable[Piece], optional: Set[str], values: npt.NDArray[np.float64] | npt.NDArray[np.float32]
+    ) -> StagedFile:
         """Make ``pieces`` durable as one file of traces; ``optional`` names the columns with nulls, ``values`` are all of the pieces'."""
         if self._writer == "pages":
             file = encode_traces(pieces, level=self._level, row_group_rows=self._row_group_rows, optional=optional)
