@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--tool", help="the tool that the data come from")
     ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
     ingest.add_argument("--key", help="idempotency key of a single payload")
-    ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads for look-ups in the lake (default 1)")
+    ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
 
     sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')

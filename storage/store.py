@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from storage.catalog import attach_sql, open_catalog, views_sql
 from storage.errors import Busy, IntegrityError, NewerLake, NoLake
 from storage.files import StagedFile, write_durably
 from storage.index import Index, IndexDelta
-from storage.locks import writer_lock
+from storage.locks import in_turn, writer_lock
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
 
@@ -83,6 +84,7 @@ class Store:
         self.marker = _read_marker(path)
         self.connection = self._connect()
         self._index: Index | None = None
+        self._turn = threading.Lock()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=self.read_only)
@@ -105,6 +107,26 @@ class Store:
         if self._index is not None:
             self._index.close()
             self._index = None
+
+    @contextmanager
+    def single_threaded(self) -> Iterator[None]:
+        """Let the connection work in the caller's thread alone: a writer's look-ups are small."""
+        self.connection.execute("SET threads = 1")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(duckdb.Error):
+                self.connection.execute("RESET threads")
+
+    @contextmanager
+    def twin(self) -> Iterator[Store]:
+        """Yield the same lake, opened once more for another thread of this process."""
+        store = Store(self.path, read_only=self.read_only, on_step=self.on_step, clock=self.clock)
+        store._turn = self._turn
+        try:
+            yield store
+        finally:
+            store.close()
 
     def rows(self, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run ``query`` over tables and views, return all rows."""
@@ -142,7 +164,7 @@ class Store:
     @contextmanager
     def locked(self, wait_s: float) -> Iterator[None]:
         """Hold the writer lock with the index rolled forward to the ledger's head."""
-        with writer_lock(self.path / "lock", wait_s):
+        with in_turn(self._turn, wait_s), writer_lock(self.path / "lock", wait_s):
             self.on_step("lock_held")
             roll_forward(self.connection, self.index)
             self.on_step("index_current")
