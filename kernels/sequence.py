@@ -110,10 +110,7 @@ def advance(stream, time, seq, run_stream, runs, step):
             m += 1
             continue
         longest = far[s]
-        if longest == COUNTER:
-            joined = q == b + 1
-        else:
-            joined = longest == ANY or (longest > 0 and t - a <= longest)
+        joined = q == b + 1 if longest == COUNTER else longest == ANY or (longest > 0 and t - a <= longest)
         if not joined:
             if longest == UNBEGUN:
                 far[s] = step[s]
