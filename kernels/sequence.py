@@ -139,7 +139,7 @@ def advance(stream, time, seq, run_stream, runs, step):
         if begin[s] < begin[s + 1]:
             k = begin[s + 1] - 1
             out[k, 0], out[k, 1], out[k, 2], out[k, 3] = first[s, 0], first[s, 1], last[s, 0], last[s, 1]
-    return late[:m].copy(), late_stream[:m].copy(), late_time[:m].copy(), late_seq[:m].copy(), out_stream, out, begin
+    return late[:m], late_stream[:m], late_time[:m], late_seq[:m], out_stream, out, begin
 
 
 @kernel
