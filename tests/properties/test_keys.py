@@ -168,6 +168,43 @@ def test_streams_in_order_are_neither_sorted_nor_matched(monkeypatch):
     check(records, records, 30, COUNTERS, 2)
 
 
+def test_a_hundred_million_keys_in_order_leave_less_than_a_megabyte():
+    streams, together, batches = 1_000, 1_000_000, 100
+    stream = np.arange(together, dtype=np.int32) % streams
+    seq = np.arange(together) // streams
+    run_stream, runs = np.empty(0, np.int32), np.empty((0, 4), np.int64)
+    for _ in range(batches):
+        late, *_, run_stream, runs, _ = sequence.advance(stream, seq * 10, seq, run_stream, runs, np.full(streams, COUNTERS))
+        assert len(late) == 0
+        seq += together // streams
+    assert run_stream.nbytes + runs.nbytes < 1 << 20
+    assert (runs[:, 3] - runs[:, 1] + 1).sum() == together * batches
+
+
+def test_a_stream_of_thousands_of_gaps_is_as_exact_as_a_set():
+    rng = np.random.default_rng(3)
+    held = set()
+    run_stream, runs, step = np.empty(0, np.int32), np.empty((0, 4), np.int64), np.full(1, COUNTERS)
+    for _ in range(20):
+        seq = rng.integers(0, 60_000, 2_000)
+        stream = np.zeros(len(seq), np.int32)
+        late, *keys, run_stream, runs, begin = sequence.advance(stream, seq * 10, seq, run_stream, runs, step)
+        inside = sequence.covered(*keys, begin, runs)
+        order, *outside = sequence.order_keys(*(column[inside < 0] for column in keys))
+        first = ~sequence.same_as_previous(*outside)
+        run_stream, runs = sequence.merge_runs(*(column[first] for column in outside), run_stream, runs, step)
+        new = np.ones(len(seq), bool)
+        new[late] = False
+        new[late[np.flatnonzero(inside < 0)[order[first]]]] = True
+        expected = []
+        for number in seq.tolist():
+            expected.append(number not in held)
+            held.add(number)
+        assert new.tolist() == expected
+    assert len(runs) > 5_000
+    assert [tuple(run) for run in runs.tolist()] == slow.runs_of([(10 * number, number) for number in held], COUNTERS)
+
+
 def test_a_gap_in_a_timed_stream_counts_the_missing_periods():
     runs = np.asarray([[0, 0, 1000, 1000], [4000, 4000, 5000, 5000]], np.int64)
     (gap,) = gaps_of(runs, 1000)
