@@ -99,8 +99,19 @@ def main(arguments: list[str] | None = None) -> int:
     return commands.run(options)
 
 
+class _NoPandas:
+    """Keeps pandas out of this process: pyarrow imports it where it finds it, no command needs it, and it costs 0.2 s of CPU."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+        """Refuse pandas; leave all else to the finders that follow."""
+        if name == "pandas":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def entry() -> None:
     """Run as a program."""
+    sys.meta_path.insert(0, _NoPandas)
     sys.exit(main())
 
 
