@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from typing import TypeAlias
@@ -112,7 +113,10 @@ class _NoPandas:
 def entry() -> None:
     """Run as a program."""
     sys.meta_path.insert(0, _NoPandas)
-    sys.exit(main())
+    gc.disable()  # what is imported stays; once that is done (commands.shared.imported) cycles are looked for again
+    code = main()
+    gc.freeze()  # the collections at the interpreter's end find nothing to look through
+    sys.exit(code)
 
 
 if __name__ == "__main__":
