@@ -75,7 +75,7 @@ SIZES = {
 Part = Callable[[Sizes, Path], Found]
 
 PARTS: dict[str, Part] = {
-    "start_up": lambda s, _: bench_process.start_up(s.start_rounds),
+    "start_up": lambda s, folder: bench_process.start_up(folder, s.start_rounds),
     "decode": lambda s, _: bench_decode.run(s.decode_mb, s.rounds, s.secsgem_messages),
     "dedupe": lambda s, _: bench_dedupe.dedupe(s.keys, s.keys_batch, s.keys_rounds),
     "reduce": lambda s, _: bench_reduce.against_sum(s.samples, s.rounds),

@@ -20,7 +20,7 @@ from ingest.receipts import Summary
 from ingest.timing import Stages
 from loadlock import __version__
 from storage import digest, verify
-from storage.catalog import open_catalog, views_sql
+from storage.catalog import open_catalog, show_views
 from storage.errors import KeyReused, LoadlockError
 from storage.store import Step, Store, create, exists, no_step
 
@@ -144,7 +144,7 @@ class Lake:
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Return a connection of its own, read-only, with every view in place."""
         connection = open_catalog(self.store.path / "catalog.sqlite", self.store.data, read_only=True)
-        connection.execute(views_sql())
+        show_views(connection)
         return connection
 
     def status(self) -> dict[str, Any]:

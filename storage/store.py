@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from storage import ledger
-from storage.catalog import attach_sql, open_catalog, views_sql
+from storage.catalog import attach_sql, open_catalog, show_views
 from storage.errors import Busy, IntegrityError, NewerLake, NoLake
 from storage.files import StagedFile, write_durably
 from storage.index import Index, IndexDelta
@@ -88,7 +88,7 @@ class Store:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=self.read_only)
-        connection.execute(views_sql())
+        show_views(connection)
         if not self.read_only:
             # A writer reads a file once; keeping its blocks would make memory grow with the input.
             connection.execute("SET enable_external_file_cache = false")
@@ -150,7 +150,7 @@ class Store:
         """Attach the lake anew as it was at ``snapshot``."""
         self.connection.close()
         self.connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=True, snapshot=snapshot)
-        self.connection.execute(views_sql())
+        show_views(self.connection)
 
     def snapshot(self) -> int:
         """Return the catalog's newest snapshot; the ledger can't change without it."""
