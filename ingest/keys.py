@@ -54,13 +54,26 @@ class StreamState:
         """The largest step without a gap, as ``kernels.sequence`` takes it: a timed stream's is one and a half periods."""
         return self.period_us if self.period_us <= 0 else self.period_us * 3 // 2
 
+    def changed(self, around: int = 0) -> tuple[Int64, Int64]:
+        """Return the stretches of runs, before and now, outside of which nothing changed, and ``around`` runs on either side."""
+        before, now = self.before, self.now
+        n = min(len(before), len(now))
+        head = np.flatnonzero((before[:n] != now[:n]).any(1))
+        begin = int(head[0]) if len(head) else n
+        tail = np.flatnonzero((before[len(before) - n :][::-1] != now[len(now) - n :][::-1]).any(1))
+        same = min(int(tail[0]) if len(tail) else n, n - begin)
+        begin, same = max(0, begin - around), max(0, same - around)
+        return before[begin : len(before) - same], now[begin : len(now) - same]
+
     def added(self) -> list[Run]:
         """Return the runs that are new."""
-        return sorted(self._rows(self.now) - self._rows(self.before))
+        before, now = self.changed()
+        return sorted(self._rows(now) - self._rows(before))
 
     def removed(self) -> list[Run]:
         """Return the runs that are gone."""
-        return sorted(self._rows(self.before) - self._rows(self.now))
+        before, now = self.changed()
+        return sorted(self._rows(before) - self._rows(now))
 
     @staticmethod
     def _rows(runs: Int64) -> set[Run]:

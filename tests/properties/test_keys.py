@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.gaps import gaps_of
-from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, content_digest
+from ingest.gaps import gap_count, gaps_of
+from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, StreamState, content_digest
 from ingest.recent import Recent
 from ingest.records import StreamKey
 from ingest.segment import Registry, Segment
@@ -166,6 +166,25 @@ def test_streams_in_order_are_neither_sorted_nor_matched(monkeypatch):
         monkeypatch.setattr(sequence, name, None)
     records = [(k % STREAMS, k, k, 0) for k in range(60)]
     check(records, records, 30, COUNTERS, 2)
+
+
+PAIRS = st.sets(st.tuples(st.integers(0, 40), st.integers(0, 12)), max_size=30)
+
+
+@given(PAIRS, PAIRS, st.sampled_from([COUNTERS, SPARSE, PERIODS]))
+@settings(max_examples=300, deadline=None)
+def test_what_changed_of_a_stream_holds_all_its_new_and_gone_runs_and_gaps(old, new, period_us):
+    step = period_us if period_us <= 0 else period_us * 3 // 2
+    before, now = (np.asarray(slow.runs_of(sorted(keys), step), np.int64).reshape(-1, 4) for keys in (old, old | new))
+    state = StreamState(KEYS[0], period_us, before, now)
+    rows_before, rows_now = ({tuple(row) for row in runs.tolist()} for runs in (before, now))
+    assert state.added() == sorted(rows_now - rows_before)
+    assert state.removed() == sorted(rows_before - rows_now)
+    gaps_before, gaps_now = (gaps_of(runs, period_us) for runs in (before, now))
+    some_before, some_now = (gaps_of(runs, period_us) for runs in state.changed(around=1))
+    assert some_now - some_before == gaps_now - gaps_before
+    assert some_before - some_now == gaps_before - gaps_now
+    assert gap_count(now, period_us) == len(gaps_now)
 
 
 def test_a_hundred_million_keys_in_order_leave_less_than_a_megabyte():
