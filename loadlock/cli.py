@@ -89,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     circuits = commands.add_parser("circuits", help="the breakers of tools").add_subparsers(dest="action", metavar="ACTION", required=True)
     command("list", "list circuits", "loadlock circuits list --lake fab.lake", into=circuits)
 
+    backup = command("backup", "back up catalog and ledger, and the data files", "loadlock backup /backups/monday --data --lake fab.lake")
+    backup.add_argument("folder", metavar="DIR", help="a new folder")
+    backup.add_argument("--data", action="store_true", help="the data files too (hard links where possible)")
+    restore = command(
+        "restore", "make a lake from a backup, or a lost catalog from its mirror", "loadlock restore /backups/monday --lake new.lake"
+    )
+    restore.add_argument("folder", nargs="?", metavar="DIR", help="the backup")
+    restore.add_argument("--data", metavar="DIR", help="where the data files are, if not in the backup: the lake, or another backup")
+    restore.add_argument("--from-mirror", action="store_true", help="rebuild a lost catalog in place")
+
     keys = commands.add_parser("keys", help="keys that sign checkpoints and approvals").add_subparsers(
         dest="action", metavar="ACTION", required=True
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +22,17 @@ from storage import ledger
 from storage.catalog import attach_sql, open_catalog, show_views
 from storage.errors import Busy, IntegrityError, NewerLake, NoLake
 from storage.files import StagedFile, write_durably
-from storage.index import Index, IndexDelta
+from storage.index import Head, Index, IndexDelta
+from storage.keeper import Keeper, check_catalog
 from storage.locks import in_turn, writer_lock
+from storage.mirror import Mirror
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
 
 STEPS = (
     "lock_held",
     "index_current",
+    "mirror_current",
     "change_built",
     "begun",
     "head_checked",
@@ -38,8 +42,11 @@ STEPS = (
     "ledger_inserted",
     "message_set",
     "files_checked",
+    "mirror_written",
+    "mirror_synced",
     "committed",
     "index_applied",
+    "mirror_followed",
 )
 """The numbered steps of a commit, in order; a crash before ``committed`` leaves nothing, a crash from it on leaves all."""
 
@@ -60,7 +67,7 @@ def utc_now() -> datetime:
 
 @dataclass(slots=True)
 class Change:
-    """What one commit makes visible, all of it or nothing."""
+    """What one commit makes visible, all of it or nothing. ``deleted``: table -> SQL predicate of rows to delete, before others come."""
 
     action: str
     actor: str
@@ -70,6 +77,7 @@ class Change:
     files: list[StagedFile] = field(default_factory=list)
     removed: dict[str, list[Path]] = field(default_factory=dict)
     rows: dict[str, pa.Table] = field(default_factory=dict)
+    deleted: dict[str, str] = field(default_factory=dict)
 
 
 class Store:
@@ -85,8 +93,10 @@ class Store:
         self.connection = self._connect()
         self._index: Index | None = None
         self._turn = threading.Lock()
+        self._keeper = Keeper(path, Mirror(path / "mirror"))
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
+        check_catalog(self.path)
         connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=self.read_only)
         show_views(connection)
         if not self.read_only:
@@ -166,8 +176,11 @@ class Store:
         """Hold the writer lock with the index rolled forward to the ledger's head."""
         with in_turn(self._turn, wait_s), writer_lock(self.path / "lock", wait_s):
             self.on_step("lock_held")
+            acknowledged = self.index.head()
             roll_forward(self.connection, self.index)
             self.on_step("index_current")
+            self._keeper.settle(self.connection, self.index.head(), acknowledged)
+            self.on_step("mirror_current")
             yield
 
     def ensure_index(self, wait_s: float) -> None:
@@ -202,6 +215,8 @@ class Store:
         self.index.apply(change.index)
         self.index.stand_at(self.snapshot())
         self.on_step("index_applied")
+        self._keeper.follow(self.connection, change, snapshot, self.index.head())
+        self.on_step("mirror_followed")
         return entry
 
     def _transact(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
@@ -215,6 +230,8 @@ class Store:
         for table, paths in change.removed.items():
             for path in paths:
                 execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+        for table, predicate in change.deleted.items():
+            execute(f"DELETE FROM lake.main.{table} WHERE {predicate}")
         self.on_step("files_removed")
         for table in sorted({staged.table for staged in change.files}):
             paths_added = [str(staged.path) for staged in change.files if staged.table == table]
@@ -236,6 +253,7 @@ class Store:
                 execute("ROLLBACK")
                 raise IntegrityError(f"{staged.path}: a staged file vanished or changed before the commit; run the same command again")
         self.on_step("files_checked")
+        self._keeper.record(change, entry, snapshot, self.on_step)
         execute("COMMIT")
 
     def _insert(self, table: str, values: pa.Table) -> None:
@@ -292,6 +310,8 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         _check_empty(path)
         for name in ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
             (path / name).unlink(missing_ok=True)
+        for segment in (path / "mirror").glob("*"):
+            segment.unlink()
         (path / "data" / "main").mkdir(parents=True, exist_ok=True)
         connection = open_catalog(path / "catalog.sqlite", path / "data", read_only=False)
         for option, value in OPTIONS.items():
@@ -299,12 +319,14 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         connection.execute("BEGIN")
         for statement in create_statements():
             connection.execute(statement)
-        first = ledger.seal(1, clock(), actor, "init", "", {"format_version": FORMAT_VERSION, "software": software}, ledger.GENESIS)
+        first = ledger.seal(1, clock(), actor, "init", "", _first_body(software), ledger.GENESIS)
         connection.execute(
             "INSERT INTO lake.main.ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [first.seq, first.recorded_at, first.actor, first.action, first.batch_id, first.body, first.prev_hash, first.hash],
         )
         connection.execute("COMMIT")
+        head = Head(first.seq, first.hash, "", int(connection.execute(SNAPSHOT).fetchall()[0][0]))
+        Keeper(path.resolve(), Mirror(path / "mirror")).start_again(connection, head)
         connection.close()
         write_durably(path / "attach.sql", attach_sql((path / "catalog.sqlite").resolve(), (path / "data").resolve()).encode())
         marker = {"format_version": FORMAT_VERSION, "created_at": first.recorded_at.isoformat(), "software": software}
@@ -312,8 +334,13 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
     return True
 
 
+def _first_body(software: str) -> dict[str, Any]:
+    """Return the body of the first entry; the nonce makes its hash the lake's identity."""
+    return {"format_version": FORMAT_VERSION, "software": software, "nonce": secrets.token_hex(16)}
+
+
 def _check_empty(path: Path) -> None:
-    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", ".")
+    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")

@@ -26,6 +26,8 @@ COMMANDS = {
     "audit digest": "audit:digest",
     "audit checkpoint": "audit:checkpoint",
     "circuits list": "circuits:listing",
+    "backup": "safekeeping:backup",
+    "restore": "safekeeping:restore",
     "keys new": "keys:new",
     "keys list": "keys:listing",
     "keys trust": "keys:trust",
