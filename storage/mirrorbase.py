@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,8 +26,8 @@ LEDGER = ("seq", "recorded_at", "actor", "action", "batch_id", "body", "prev_has
 
 _META = "__ducklake_metadata_lake"
 _FILES = (
-    f"SELECT t.table_name, f.path, f.path_is_relative, f.record_count, f.file_size_bytes FROM {_META}.ducklake_data_file f "
-    f"JOIN (SELECT DISTINCT table_id, table_name FROM {_META}.ducklake_table) t USING (table_id) WHERE f.end_snapshot IS NULL ORDER BY 1, 2"
+    f"SELECT f.data_file_id, t.table_name, f.path, f.path_is_relative, f.record_count, f.file_size_bytes FROM {_META}.ducklake_data_file f "
+    f"JOIN (SELECT DISTINCT table_id, table_name FROM {_META}.ducklake_table) t USING (table_id) WHERE f.end_snapshot IS NULL ORDER BY 2, 3"
 )
 
 
@@ -90,12 +89,28 @@ def base_bodies(connection: duckdb.DuckDBPyConnection, root: Path) -> Iterator[b
 
 
 def catalog_files(connection: duckdb.DuckDBPyConnection, root: Path) -> list[dict[str, object]]:
-    """Return (table, path relative to the lake, rows, size) of every current data file."""
+    """Return (table, path relative to the lake, rows, size) of every data file that shows a row.
+
+    DuckLake may note a deleted file's rows one by one instead of letting go of the file: such a file is none of these.
+    """
     found = []
-    for table, path, relative, count, size in rows(connection, _FILES):
-        full = root / "data" / "main" / table / path if relative else Path(path)
-        found.append({"table": table, "path": relative_path(full, root), "rows": int(count), "size": int(size)})
+    deleted: dict[int, int] = {}
+    for (number,) in rows(connection, f"SELECT DISTINCT table_id FROM {_META}.ducklake_table WHERE end_snapshot IS NULL"):
+        deleted |= _deleted_rows(connection, int(number))
+    for number, table, path, relative, count, size in rows(connection, _FILES):
+        if deleted.get(number, 0) < count:
+            full = root / "data" / "main" / table / path if relative else Path(path)
+            found.append({"table": table, "path": relative_path(full, root), "rows": int(count), "size": int(size)})
     return found
+
+
+def _deleted_rows(connection: duckdb.DuckDBPyConnection, table: int) -> dict[int, int]:
+    """Return file -> rows that the catalog itself notes as deleted."""
+    query = f"SELECT file_id, count(DISTINCT row_id) FROM {_META}.ducklake_inlined_delete_{table} GROUP BY 1"
+    try:
+        return {int(file): int(count) for file, count in rows(connection, query)}
+    except duckdb.CatalogException:  # DuckLake makes this table at the first such deletion
+        return {}
 
 
 def relative_path(path: Path, root: Path) -> str:
@@ -130,9 +145,7 @@ def _holes(connection: duckdb.DuckDBPyConnection, root: Path, table: str) -> dic
     marks = rows(connection, f"SELECT count(*) FROM {_META}.ducklake_delete_file WHERE table_id = ? AND end_snapshot IS NULL", [number])[0][
         0
     ]
-    with contextlib.suppress(duckdb.CatalogException):  # DuckLake makes this table at the first such deletion
-        marks += rows(connection, f"SELECT count(*) FROM {_META}.ducklake_inlined_delete_{number}")[0][0]
-    if not marks:
+    if not marks and (number is None or not _deleted_rows(connection, number)):
         return {}
     found = {}
     visible = f"SELECT filename, list(file_row_number) FROM lake.main.{table} WHERE NOT starts_with(filename, '{INLINED}') GROUP BY ALL"

@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from storage import ledger
-from storage.catalog import attach_sql, open_catalog, show_views
+from storage.catalog import INLINE_ROWS, attach_sql, open_catalog, show_views
 from storage.errors import Busy, IntegrityError, NewerLake, NoLake
 from storage.files import StagedFile, write_durably
 from storage.index import Head, Index, IndexDelta
@@ -228,8 +228,7 @@ class Store:
             raise IntegrityError("the catalog moved while the writer lock was held; is something else writing to this catalog?")
         self.on_step("head_checked")
         for table, paths in change.removed.items():
-            for path in paths:
-                execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+            self._remove(table, paths)
         for table, predicate in change.deleted.items():
             execute(f"DELETE FROM lake.main.{table} WHERE {predicate}")
         self.on_step("files_removed")
@@ -255,6 +254,16 @@ class Store:
         self.on_step("files_checked")
         self._keeper.record(change, entry, snapshot, self.on_step)
         execute("COMMIT")
+
+    def _remove(self, table: str, paths: Sequence[Path]) -> None:
+        """Let go of whole files: by default DuckLake would note each of their rows as deleted and go on naming the file."""
+        if not paths:
+            return
+        limit = f"CALL lake.set_option('data_inlining_row_limit', ?, table_name => '{table}')"
+        self.connection.execute(limit, [0])
+        for path in paths:
+            self.connection.execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+        self.connection.execute(limit, [INLINE_ROWS])
 
     def _insert(self, table: str, values: pa.Table) -> None:
         if values.num_rows == 0:

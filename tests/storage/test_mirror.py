@@ -85,6 +85,10 @@ def test_removed_and_deleted_rows_stay_away(site: Any, loadlock_command: Run) ->
         with store.locked(10):
             store.commit(lambda _seq: Change("test", "tests", "", body, IndexDelta(0, ""), removed={"conflicts": [path]}))
             assert store.rows("FROM conflicts") == []
+            assert compare(store) == []
+            assert path.name not in str(
+                store.rows("SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL")
+            )
             kept = len(mirror.read(site.lake / "mirror")[0])
             store.commit(lambda _seq: Change("test", "tests", "", {}, IndexDelta(0, ""), deleted={"traces": "seq % 3 = 0"}))
             store.commit(lambda _seq: Change("test", "tests", "", {}, IndexDelta(0, ""), deleted={"streams_log": "tool = 'P2'"}))
