@@ -22,6 +22,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "building .venv with $(PYTHON)"; $(PYTHON) -m venv --clear .venv; }
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q kernels storage ingest loadlock  # as pip does with what it copies
 	@touch $@
 
 demo: $(STAMP) ## ingest sample_data into demo.lake and ask SQL of it

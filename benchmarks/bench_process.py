@@ -1,4 +1,6 @@
-"""What a process of its own costs: the CPU of ``--help``, and the peak memory of an ingest and of one ten times as large."""
+"""What a process of its own costs: the CPU of ``--help`` and of ingesting a small file, the peak memory of an ingest and of one ten times
+as large.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from benchmarks.measure import Figure, Found, child, peak_mb, race
 
 MB = 1_000_000
 TOOL = "ETCH01"
-HELP = "from loadlock.cli import entry; entry()"
+COMMAND = "from loadlock.cli import entry; entry()"
 IMPORTS = """
 import importlib, pkgutil
 for name in ("kernels", "storage", "ingest", "loadlock"):
@@ -27,13 +29,34 @@ with loadlock.open({lake!r}) as lake:
 """
 
 
-def start_up(rounds: int) -> Found:
-    """Return ``help_cpu_ms``: CPU time of ``loadlock --help`` beyond a bare interpreter."""
-    contestants = {"python": child([sys.executable, "-c", ""]), "help": child([sys.executable, "-c", HELP, "--help"])}
+def start_up(folder: Path, rounds: int) -> Found:
+    """Return ``help_cpu_ms``, CPU of ``loadlock --help`` beyond a bare interpreter, and ``warm_ingest_cpu_s``.
+
+    That is all CPU of the command over the second recipe step of a tool, into a lake that holds the first; the kernels are compiled then.
+    """
+    source, lake, again = folder / "small", folder / "small.lake", folder / "again.lake"
+    capture.write(source, 2, tools=(TOOL,), payloads=2)
+    first, second = (source / TOOL / f"{number:04d}.hsms" for number in range(2))
+    command = [sys.executable, "-c", COMMAND]
+    child([*command, "ingest", str(first), "--config", str(source / "loadlock.toml"), "--lake", str(lake)])()
+    warm = child([*command, "ingest", str(second), "--lake", str(again)])
+
+    def ingest() -> float:
+        shutil.rmtree(again, ignore_errors=True)
+        shutil.copytree(lake, again)
+        return warm()
+
+    contestants = {"python": child([sys.executable, "-c", ""]), "help": child([*command, "--help"]), "warm_ingest": ingest}
     spreads = race(contestants, rounds)
     beyond = [1000 * (a - b) for a, b in zip(spreads["help"].rounds, spreads["python"].rounds, strict=True)]
     value = 1000 * (spreads["help"].best - spreads["python"].best)
-    return Found([figure("help_cpu_ms", value, "", min(beyond), max(beyond))], [], spreads)
+    small = spreads["warm_ingest"]
+    note = f"a file of {second.stat().st_size / MB:.2g} MB"
+    figures = [
+        figure("help_cpu_ms", value, "", min(beyond), max(beyond)),
+        figure("warm_ingest_cpu_s", small.best, note, small.best, small.worst),
+    ]
+    return Found(figures, [], spreads)
 
 
 def memory(folder: Path, size_mb: float, rounds: int) -> Found:

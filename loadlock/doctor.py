@@ -45,8 +45,8 @@ def _extensions() -> list[dict[str, Any]]:
             checks.append(_check(f"extension {name}", "bad", str(error)))
     if all(check["state"] == "good" for check in checks):
         try:
-            connect().close()
-            checks.append(_check("extensions load", "good", "loaded by path, auto-install off"))
+            connect(prove=True).close()
+            checks.append(_check("extensions load", "good", "loaded by path, signatures proven, auto-install off"))
         except Exception as error:  # whatever keeps them from loading is the finding
             checks.append(_check("extensions load", "bad", str(error)))
     return checks

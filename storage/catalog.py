@@ -13,6 +13,13 @@ from storage.errors import LoadlockError
 
 EXTENSIONS = ("sqlite_scanner", "ducklake")
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+ONE_THREAD = {"threads": "1"}
+"""While a lake is opened: statements over the catalog alone cost twice the CPU on two threads."""
+
+UNCHECKED = {"allow_unsigned_extensions": "true"}
+"""Proving the signatures of both extensions costs more CPU than the rest of a small ingest. DuckDB's own library, installed beside them, is
+proven by nobody either. The permission ends once the two are loaded, and can't be had again on that connection."""
+
 INLINE_ROWS = 1_000_000
 """DuckLake keeps what is INSERTed in the catalog; data files are only ever written by us, with checksums."""
 
@@ -34,11 +41,12 @@ def extension_path(name: str) -> Path:
     return found[0]
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """Return an in-memory connection with the extensions loaded and every way to fetch others closed."""
-    connection = duckdb.connect(config=OFFLINE)
+def connect(*, prove: bool = False) -> duckdb.DuckDBPyConnection:
+    """Return an in-memory connection with the extensions loaded and every way to load others closed; ``prove`` checks their signatures."""
+    connection = duckdb.connect(config=OFFLINE | ONE_THREAD | ({} if prove else UNCHECKED))
     for name in EXTENSIONS:
         connection.execute(f"LOAD {_literal(str(extension_path(name)))}")
+    connection.execute("SET allow_unsigned_extensions = false")
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 
@@ -58,12 +66,17 @@ def attach_statement(catalog: Path, data: Path, *, read_only: bool, snapshot: in
 
 
 def views_sql() -> str:
-    """Return the statements that create the analysts' views."""
-    return files("storage").joinpath("views.sql").read_text(encoding="utf-8")
+    """Return the statements that create the analysts' views and macros."""
+    return "".join(files("storage").joinpath(name).read_text(encoding="utf-8") for name in ("views.sql", "macros.sql"))
+
+
+def show_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the analysts' views, with one look at the catalog for all; queries use all threads from here on."""
+    connection.execute(f"BEGIN;\n{views_sql()}\nCOMMIT;\nRESET threads")
 
 
 def open_catalog(catalog: Path, data: Path, *, read_only: bool, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
-    """Return a connection with the lake attached as ``lake``, as it is or as it was at ``snapshot``."""
+    """Return a connection with the lake attached as ``lake``, as it is or as it was at ``snapshot``; without views, and on one thread."""
     connection = connect()
     connection.execute(attach_statement(catalog, data, read_only=read_only, snapshot=snapshot))
     return connection

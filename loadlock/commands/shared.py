@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,18 @@ def lake_path(options: argparse.Namespace) -> Path:
     return Path(options.lake)
 
 
+def imported() -> None:
+    """Let Python look for cycles again, which it does not while a command's modules are imported; they are left out from now on."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 def open_lake(options: argparse.Namespace, *, read_only: bool = True) -> Any:
     """Return the open lake."""
     from loadlock.lake import Lake
 
+    imported()
     return Lake(lake_path(options), read_only=read_only, wait=options.wait)
 
 
