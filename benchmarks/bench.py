@@ -81,7 +81,7 @@ PARTS: dict[str, Part] = {
     "start_up": lambda s, folder: bench_process.start_up(folder, s.start_rounds),
     "decode": lambda s, _: bench_decode.run(s.decode_mb, s.rounds, s.secsgem_messages),
     "tables": lambda s, _: bench_tables.run(s.table_mb, 3 * s.rounds),
-    "dedupe": lambda s, _: bench_dedupe.dedupe(s.keys, s.keys_batch, s.keys_rounds, with_peers=True),
+    "dedupe": lambda s, _: bench_dedupe.dedupe(s.keys, s.keys_batch, s.keys_rounds),
     "reduce": lambda s, _: bench_reduce.against_sum(s.samples, s.rounds),
     "quantiles": lambda s, _: bench_reduce.against_polars(s.quantile_samples, s.rounds),
     "write": lambda s, _: bench_writer.run(s.write_steps, s.rounds),

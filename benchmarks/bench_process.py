@@ -32,7 +32,7 @@ with loadlock.open({lake!r}) as lake:
 def start_up(folder: Path, rounds: int) -> Found:
     """Return ``help_cpu_ms``, CPU of ``loadlock --help`` beyond a bare interpreter, and ``warm_ingest_cpu_s``.
 
-    That is all CPU of the command over the second recipe step of a tool, into a lake that holds the first; the kernels are compiled.
+    That is all CPU of the command over the second recipe step of a tool, into a lake that holds the first; the kernels are compiled then.
     """
     source, lake, again = folder / "small", folder / "small.lake", folder / "again.lake"
     capture.write(source, 2, tools=(TOOL,), payloads=2)

@@ -87,11 +87,12 @@ class Steps:
         from kernels import sequence
 
         held = self.arrays
-        _, stream, time_us, seq = sequence.order_keys(held["stream"], held["key_us"], held["seq"])
-        none = np.empty((0, 4), np.int64)
-        fresh = ~sequence.same_as_previous(stream, time_us, seq)
-        fresh &= sequence.covered(stream, time_us, seq, np.empty(0, np.int32), none) < 0
-        sequence.merge_runs(stream[fresh], time_us[fresh], seq[fresh], np.empty(0, np.int32), none, held["step"])
+        none = np.empty(0, np.int32), np.empty((0, 4), np.int64)
+        _, *late, run_stream, runs, begin = sequence.advance(held["stream"], held["key_us"], held["seq"], *none, held["step"])
+        outside = sequence.covered(*late, begin, runs) < 0
+        _, *keys = sequence.order_keys(*(column[outside] for column in late))
+        fresh = ~sequence.same_as_previous(*keys)
+        sequence.merge_runs(*(column[fresh] for column in keys), run_stream, runs, held["step"])
 
     def ingest(self) -> dict[str, float]:
         """Ingest a capture into a fresh lake; the whole, and the writing of its files as its own clock tells."""

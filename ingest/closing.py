@@ -12,7 +12,7 @@ import pyarrow as pa
 from ingest import features
 from ingest.account import Account
 from ingest.batch import Batch
-from ingest.gaps import Gap, gap_id, gaps_of
+from ingest.gaps import Gap, gap_count, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
 from storage.files import SPLIT
@@ -96,11 +96,10 @@ class Closing:
         self._closed: list[str] = []
         self.gaps = 0
         for state in self._batch.keys.states.values():
-            now = gaps_of(state.now, state.period_us)
-            self.gaps += len(now)
+            self.gaps += gap_count(state.now, state.period_us)
             if state.before is state.now:
                 continue
-            before = gaps_of(state.before, state.period_us)
+            before, now = (gaps_of(runs, state.period_us) for runs in state.changed(around=1))
             self._opened += [(state, gap) for gap in sorted(now - before)]
             self._closed += [gap_id(state, gap) for gap in sorted(before - now)]
 

@@ -191,6 +191,20 @@ class CircuitSection(Section):
     tools: dict[str, dict[str, float]] = {}
 
 
+class ApprovalSection(Section):
+    """How many trusted keys must sign a destructive plan, which of them may (None: all), and how long a plan holds (seconds)."""
+
+    threshold: Annotated[int, Field(ge=1, le=100)] = 1
+    keys: tuple[str, ...] | None = None
+    expiry: Annotated[float, Field(gt=0, le=366 * 86_400)] = 7 * 86_400.0
+
+    @model_validator(mode="after")
+    def _enough(self) -> ApprovalSection:
+        if self.keys is not None and len(set(self.keys)) < self.threshold:
+            raise ValueError(f"{len(set(self.keys))} keys can't give {self.threshold} signatures; name more keys or lower the threshold")
+        return self
+
+
 class LakeSection(Section):
     """How the lake is written."""
 
@@ -230,6 +244,7 @@ class Config(Section):
     tools: dict[str, ToolSection] = {}
     tables: dict[str, TableSection] = {}
     circuit: CircuitSection = CircuitSection()
+    approval: ApprovalSection = ApprovalSection()
     lake: LakeSection = LakeSection()
     limits: Limits = Limits()
 

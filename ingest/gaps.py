@@ -22,21 +22,27 @@ class Gap(NamedTuple):
     before_us: int
 
 
+def gap_count(runs: Int64, period_us: int) -> int:
+    """Return how many gaps there are between ``runs`` (r, 4). A counter that does not rise opens an epoch, and there is no gap."""
+    return len(_places(runs, period_us))
+
+
 def gaps_of(runs: Int64, period_us: int) -> set[Gap]:
-    """Return the gaps between ``runs`` (r, 4). A counter that does not rise opens an epoch, and there is no gap."""
-    if len(runs) < 2 or period_us == sequence.ANY:
-        return set()
-    seq_hi, seq_lo = runs[:-1, 3], runs[1:, 1]
-    if period_us == sequence.COUNTER:
-        at = np.flatnonzero(seq_lo > seq_hi + 1)
-        period = np.ones(len(at), np.int64)
-    else:
-        at = np.arange(len(seq_lo))
-        period = np.full(len(at), period_us, np.int64)
-    first, last = seq_hi[at] + period, seq_lo[at] - period
-    missing = np.maximum(1, (2 * (seq_lo[at] - seq_hi[at]) + period) // (2 * period) - 1)
-    columns = (first, np.maximum(first, last), missing, runs[:-1, 2][at], runs[1:, 0][at])
+    """Return the gaps between ``runs`` (r, 4)."""
+    at = _places(runs, period_us)
+    seq_hi, seq_lo = runs[at, 3], runs[at + 1, 1]
+    period = np.full(len(at), 1 if period_us == sequence.COUNTER else period_us, np.int64)
+    first, last = seq_hi + period, seq_lo - period
+    missing = np.maximum(1, (2 * (seq_lo - seq_hi) + period) // (2 * period) - 1)
+    columns = (first, np.maximum(first, last), missing, runs[at, 2], runs[at + 1, 0])
     return {Gap(*row) for row in zip(*(column.tolist() for column in columns), strict=True)}
+
+
+def _places(runs: Int64, period_us: int) -> Int64:
+    """Return the runs behind which there is a gap."""
+    if len(runs) < 2 or period_us == sequence.ANY:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(runs[1:, 1] > runs[:-1, 3] + 1) if period_us == sequence.COUNTER else np.arange(len(runs) - 1)
 
 
 def gap_id(state: StreamState, gap: Gap) -> str:

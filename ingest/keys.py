@@ -54,13 +54,26 @@ class StreamState:
         """The largest step without a gap, as ``kernels.sequence`` takes it: a timed stream's is one and a half periods."""
         return self.period_us if self.period_us <= 0 else self.period_us * 3 // 2
 
+    def changed(self, around: int = 0) -> tuple[Int64, Int64]:
+        """Return the stretches of runs, before and now, outside of which nothing changed, and ``around`` runs on either side."""
+        before, now = self.before, self.now
+        n = min(len(before), len(now))
+        head = np.flatnonzero((before[:n] != now[:n]).any(1))
+        begin = int(head[0]) if len(head) else n
+        tail = np.flatnonzero((before[len(before) - n :][::-1] != now[len(now) - n :][::-1]).any(1))
+        same = min(int(tail[0]) if len(tail) else n, n - begin)
+        begin, same = max(0, begin - around), max(0, same - around)
+        return before[begin : len(before) - same], now[begin : len(now) - same]
+
     def added(self) -> list[Run]:
         """Return the runs that are new."""
-        return sorted(self._rows(self.now) - self._rows(self.before))
+        before, now = self.changed()
+        return sorted(self._rows(now) - self._rows(before))
 
     def removed(self) -> list[Run]:
         """Return the runs that are gone."""
-        return sorted(self._rows(self.before) - self._rows(self.now))
+        before, now = self.changed()
+        return sorted(self._rows(before) - self._rows(now))
 
     @staticmethod
     def _rows(runs: Int64) -> set[Run]:
@@ -100,37 +113,31 @@ class KeyBook:
         return found
 
     def resolve(self, segment: Segment) -> Outcome:
-        """Decide over every record of ``segment`` and take the new ones into the streams' runs."""
-        n = len(segment.seq)
-        outcome = Outcome(np.zeros(n, np.int8))
-        if n == 0:
+        """Decide over every record of ``segment`` and take the new ones into the streams' runs.
+
+        A record beyond its stream's last run is new at once; only the late ones are looked at further.
+        """
+        outcome = Outcome(np.zeros(len(segment.seq), np.int8))
+        if len(segment.seq) == 0:
             return outcome
-        record, stream, time_us, seq = np.arange(n), segment.stream, segment.time_us, segment.seq
-        if not sequence.is_sorted(stream, time_us, seq):
-            record, stream, time_us, seq = sequence.order_keys(stream, time_us, seq)
-        repeated = sequence.same_as_previous(stream, time_us, seq)
-        bounds = np.flatnonzero(np.append(True, stream[1:] != stream[:-1]))
-        numbers = stream[bounds].tolist()
-        spans = list(zip(bounds.tolist(), [*bounds[1:].tolist(), n], strict=True))
-        run_stream, runs = self._runs(numbers)
-        inside = sequence.covered(stream, time_us, seq, run_stream, runs)
-        candidates = repeated | (inside >= 0)
-        if candidates.any():
-            with self._stages("overlap"):
-                self._compare(segment, outcome, record, stream, repeated, inside >= 0, spans)
-        accepted = outcome.state[record] == ACCEPTED
-        fresh = accepted & (inside < 0)
-        odd = accepted & (inside >= 0)
-        if not fresh.all():
-            added = [(stream[fresh], time_us[fresh], seq[fresh])]
-            if odd.any():
-                broken, more = self._break(stream[odd], time_us[odd], seq[odd], inside[odd], runs)
-                run_stream, runs = np.delete(run_stream, broken), np.delete(runs, broken, axis=0)
-                added += more
-            stream, time_us, seq = (np.concatenate(column) for column in zip(*added, strict=True))
-            if len(added) > 1:
-                _, stream, time_us, seq = sequence.order_keys(stream, time_us, seq)
-        self._extend(numbers, stream, time_us, seq, run_stream, runs)
+        numbers = np.unique(segment.stream).tolist()
+        before = self._runs(numbers)
+        step = np.zeros(numbers[-1] + 1, np.int64)
+        step[numbers] = [self.states[number].step for number in numbers]
+        late, *keys, run_stream, runs, begin = sequence.advance(segment.stream, segment.time_us, segment.seq, *before, step)
+        broken: list[int] = []
+        if len(late):
+            inside = sequence.covered(*keys, begin, runs)
+            fresh = self._settle_late(segment, outcome, late, inside, before)
+            odd = (inside >= 0) & (outcome.state[late] == ACCEPTED)
+            broken = [number for number in np.unique(segment.stream[late[odd]]).tolist() if not self.states[number].timed]
+            run_stream, runs = sequence.merge_runs(*fresh, run_stream, runs, step)
+        accepted = outcome.state == ACCEPTED
+        rebuilt = self._rebuild(segment, accepted, broken, step) if broken else None
+        grown = np.unique(segment.stream[accepted])
+        self._keep(np.setdiff1d(grown, broken), run_stream, runs)
+        if rebuilt is not None:
+            self._keep(np.asarray(broken), *rebuilt)
         return outcome
 
     def _runs(self, numbers: Sequence[int]) -> tuple[Int32, Int64]:
@@ -138,32 +145,57 @@ class KeyBook:
         tables = [self.state(number).now for number in numbers]
         return np.repeat(np.asarray(numbers, np.int32), [len(table) for table in tables]), np.concatenate(tables)
 
-    def _extend(self, numbers: Sequence[int], stream: Int32, time_us: Int64, seq: Int64, run_stream: Int32, runs: Int64) -> None:
-        """Take new records that lie in no run (sorted) into the runs of their streams."""
-        if len(stream) == 0:
-            return
-        step = np.zeros(numbers[-1] + 1, np.int64)
-        step[numbers] = [self.states[number].step for number in numbers]
-        run_stream, runs = sequence.merge_runs(stream, time_us, seq, run_stream, runs, step)
-        grown = stream[np.flatnonzero(np.append(True, stream[1:] != stream[:-1]))]
-        begin, end = np.searchsorted(run_stream, grown), np.searchsorted(run_stream, grown, side="right")
-        for number, a, b in zip(grown.tolist(), begin.tolist(), end.tolist(), strict=True):
+    def _keep(self, numbers: np.ndarray, run_stream: Int32, runs: Int64) -> None:
+        """Give some streams their runs."""
+        begin, end = np.searchsorted(run_stream, numbers), np.searchsorted(run_stream, numbers, side="right")
+        for number, a, b in zip(numbers.tolist(), begin.tolist(), end.tolist(), strict=True):
             self.states[number].now = runs[a:b]
 
-    def _break(
-        self, stream: Int32, time_us: Int64, seq: Int64, inside: Int64, runs: Int64
-    ) -> tuple[Int64, list[tuple[Int32, Int64, Int64]]]:
-        """Return the runs that break, and the keys that stand in their stead: theirs and the new ones.
+    def _settle_late(
+        self, segment: Segment, outcome: Outcome, late: Int64, inside: Int64, before: tuple[Int32, Int64]
+    ) -> tuple[Int32, Int64, Int64]:
+        """Decide over the late records; return the sorted keys of those that are new and lie in no run.
+
+        ``inside``: the run that holds each, this segment's included; ``before``: the runs without them.
+        """
+        count = int(segment.stream.max()) + 1
+        last = np.full((count, 2), sequence.LOWEST, np.int64)
+        last[before[0]] = before[1][:, 2:]
+        last_time, last_seq = last[segment.stream[late]].T
+        time_us = segment.time_us[late]
+        beyond = (time_us > last_time) | ((time_us == last_time) & (segment.seq[late] > last_seq))
+        # What a late record inside a run repeats is in history, or it came earlier in this segment.
+        within, stored, outside = np.zeros(count, bool), np.zeros(len(segment.seq), bool), np.zeros(len(segment.seq), bool)
+        within[segment.stream[late[(inside >= 0) & beyond]]] = True
+        stored[late] = (inside >= 0) & ~beyond
+        outside[late] = inside < 0
+        chosen = np.flatnonzero(stored | outside | within[segment.stream])
+        order, stream, times, seq = sequence.order_keys(segment.stream[chosen], segment.time_us[chosen], segment.seq[chosen])
+        record = chosen[order]
+        repeated = sequence.same_as_previous(stream, times, seq)
+        if repeated.any() or stored.any():
+            with self._stages("overlap"):
+                self._compare(segment, outcome, record, stream, repeated, stored[record])
+        fresh = outside[record] & (outcome.state[record] == ACCEPTED)
+        return stream[fresh], times[fresh], seq[fresh]
+
+    def _rebuild(self, segment: Segment, accepted: np.ndarray, numbers: Sequence[int], step: Int64) -> tuple[Int32, Int64]:
+        """Return (streams, runs) of counters of which a new key lies inside a run.
 
         A number that its run holds already, at another time, is another key, so the run breaks where it stands.
         """
-        counted = np.asarray([not self.states[number].timed for number in stream.tolist()])
-        broken, first = np.unique(inside[counted], return_index=True)
-        added = [(stream[counted], time_us[counted], seq[counted])]
-        for r, number in zip(broken.tolist(), stream[counted][first].tolist(), strict=True):
+        run_stream, runs = self._runs(numbers)
+        chosen = np.flatnonzero(accepted & np.isin(segment.stream, numbers))
+        keys = segment.stream[chosen], segment.time_us[chosen], segment.seq[chosen]
+        inside = sequence.covered(*keys, np.searchsorted(run_stream, np.arange(len(step) + 1)), runs)
+        broken = np.unique(inside[inside >= 0])
+        added = [keys]
+        for r in broken.tolist():
+            number = int(run_stream[r])
             times, seqs = _within(self._history.keys(*self.states[number].key, int(runs[r, 0]), int(runs[r, 2])), runs[r])
             added.append((np.full(len(times), number, np.int32), times, seqs))
-        return broken, added
+        _, *ordered = sequence.order_keys(*(np.concatenate(column) for column in zip(*added, strict=True)))
+        return sequence.merge_runs(*ordered, np.delete(run_stream, broken), np.delete(runs, broken, axis=0), step)  # type: ignore[no-any-return]
 
     def _compare(
         self,
@@ -172,12 +204,13 @@ class KeyBook:
         record: Int64,
         stream: np.ndarray,
         repeated: np.ndarray,
-        covered: np.ndarray,
-        spans: Sequence[tuple[int, int]],
+        stored: np.ndarray,
     ) -> None:
         """Compare contents where keys meet: with the kept record in history, else with the first of the segment."""
+        bounds = np.flatnonzero(np.append(True, stream[1:] != stream[:-1])).tolist()
+        spans = list(zip(bounds, [*bounds[1:], len(record)], strict=True))
         leader = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(record))))
-        wanted = covered & ~repeated
+        wanted = stored & ~repeated
         for places, contents, found in self._lookups(segment, record, stream, wanted, spans):
             known = np.full(len(record), -1, np.int64)
             known[places] = found

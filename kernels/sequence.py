@@ -1,9 +1,13 @@
 """Sequence keys against the runs of their streams.
 
 A run is a stretch of records without a gap in (time, seq) order; a stream's runs are disjoint in that order. A key that lies in no
-run is new; a key inside a run is looked up. Shapes: ``n`` records sorted by (stream, time, seq), ``r`` runs in the same order, (r, 4)
-int64 (time_lo, seq_lo, time_hi, seq_hi), and the stream of each; streams are int32, times and numbers int64. A stream's ``step``
-tells what follows without a gap: ``COUNTER`` (seq + 1), ``ANY`` (a sparse time: everything), or a largest time step in microseconds.
+run is new; a key inside a run is looked up. Shapes: ``n`` records, ``r`` runs sorted by (stream, time, seq), (r, 4) int64 (time_lo,
+seq_lo, time_hi, seq_hi), and the stream of each; streams are int32, times and numbers int64. A stream's ``step`` tells what follows
+without a gap: ``COUNTER`` (seq + 1), ``ANY`` (a sparse time: everything), or a largest time step in microseconds.
+
+Records are taken as they arrive: one beyond its stream's last run is new without a look at anything else (``advance``). Only the others,
+the late ones, are matched against the runs (``covered``), and only those of them that lie in no run are sorted (``order_keys``) and merged
+(``merge_runs``).
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ from kernels.jit import kernel
 
 COUNTER = -1
 ANY = 0
+UNBEGUN = -2
+"""The step of a stream without a run: nothing follows nothing."""
+LOWEST = np.iinfo(np.int64).min
 
 
 @kernel
@@ -76,18 +83,85 @@ def order_keys(stream, time, seq):
 
 
 @kernel
-def covered(stream, time, seq, run_stream, runs):
-    """Return for each of ``n`` records the index of the run whose span holds it, or -1. One merge pass, O(n + r)."""
-    n, r = len(time), len(runs)
-    out = np.full(n, -1, np.int64)
-    j = 0
+def advance(stream, time, seq, run_stream, runs, step):
+    """Take ``n`` records in order of arrival into the runs, all but the late ones: those not above the last run of their stream.
+
+    Return (the ``m`` late ones: their indices int64, streams, times, numbers; the runs: streams (r',) int32, runs (r', 4), and begin
+    int64 (s + 1,), where each stream's runs begin). ``step``: int64 by stream, for all ``s`` streams. O(n + r + s), nothing is sorted.
+    """
+    n, r, streams = len(stream), len(runs), len(step)
+    first, last = np.full((streams, 2), LOWEST, np.int64), np.full((streams, 2), LOWEST, np.int64)
+    far = np.full(streams, UNBEGUN, np.int64)
+    begin = np.zeros(streams + 1, np.int64)
+    for j in range(r):
+        s = run_stream[j]
+        first[s, 0], first[s, 1], last[s, 0], last[s, 1] = runs[j, 0], runs[j, 1], runs[j, 2], runs[j, 3]
+        far[s] = step[s]
+        begin[s + 1] += 1
+    late, late_stream = np.empty(n, np.int64), np.empty(n, np.int32)
+    late_time, late_seq = np.empty(n, np.int64), np.empty(n, np.int64)
+    ended, ended_stream = np.empty((n, 4), np.int64), np.empty(n, np.int32)
+    m, c = 0, 0
     for i in range(n):
+        s, t, q = np.uint32(stream[i]), time[i], seq[i]
+        a, b = last[s, 0], last[s, 1]
+        if t < a or (t == a and q <= b):
+            late[m], late_stream[m], late_time[m], late_seq[m] = i, s, t, q
+            m += 1
+            continue
+        longest = far[s]
+        joined = q == b + 1 if longest == COUNTER else longest == ANY or (longest > 0 and t - a <= longest)
+        if not joined:
+            if longest == UNBEGUN:
+                far[s] = step[s]
+            else:
+                ended[c, 0], ended[c, 1], ended[c, 2], ended[c, 3] = first[s, 0], first[s, 1], a, b
+                ended_stream[c] = s
+                c += 1
+            first[s, 0], first[s, 1] = t, q
+            begin[s + 1] += 1
+        last[s, 0], last[s, 1] = t, q
+    for s in range(streams):
+        begin[s + 1] += begin[s]
+    out, out_stream, place = np.empty((begin[streams], 4), np.int64), np.empty(begin[streams], np.int32), begin[:streams].copy()
+    # A stream's last run may have grown: it comes at the end, with those that ended and the one that lasts.
+    for j in range(r + c):
+        s = run_stream[j] if j < r else ended_stream[j - r]
+        if j < r and (j + 1 == r or run_stream[j + 1] != s):
+            continue
+        k = place[s]
+        for e in range(4):
+            out[k, e] = runs[j, e] if j < r else ended[j - r, e]
+        place[s] = k + 1
+    for s in range(streams):
+        for k in range(begin[s], begin[s + 1]):
+            out_stream[k] = s
+        if begin[s] < begin[s + 1]:
+            k = begin[s + 1] - 1
+            out[k, 0], out[k, 1], out[k, 2], out[k, 3] = first[s, 0], first[s, 1], last[s, 0], last[s, 1]
+    return late[:m], late_stream[:m], late_time[:m], late_seq[:m], out_stream, out, begin
+
+
+@kernel
+def covered(stream, time, seq, begin, runs):
+    """Return for each of ``n`` records, in any order, the index of the run whose span holds it, or -1; O(n log r).
+
+    ``begin``: int64 (s + 1,), where each stream's runs begin.
+    """
+    out = np.full(len(time), -1, np.int64)
+    for i in range(len(time)):
         s, t, q = stream[i], time[i], seq[i]
-        while j < r and (run_stream[j] < s or (run_stream[j] == s and (runs[j, 2] < t or (runs[j, 2] == t and runs[j, 3] < q)))):
-            j += 1
-        if j == r:
-            break
-        if run_stream[j] == s and (runs[j, 0] < t or (runs[j, 0] == t and runs[j, 1] <= q)):
+        j, count = begin[s], begin[s + 1] - begin[s]
+        if count == 0:
+            continue
+        # The last run that does not begin above the key is the only one that may hold it; a step without a branch.
+        while count > 1:
+            half = count >> 1
+            k = j + half
+            below = (runs[k, 0] < t) | ((runs[k, 0] == t) & (runs[k, 1] <= q))
+            j = k if below else j
+            count -= half
+        if (runs[j, 0] < t or (runs[j, 0] == t and runs[j, 1] <= q)) and (runs[j, 2] > t or (runs[j, 2] == t and runs[j, 3] >= q)):
             out[i] = j
     return out
 
@@ -123,18 +197,6 @@ def merge_runs(stream, time, seq, run_stream, runs, step):
             out_stream[m] = s
             m += 1
     return out_stream[:m].copy(), out[:m].copy()
-
-
-@kernel
-def is_sorted(stream, time, seq):
-    """Tell whether ``n`` records are sorted by (stream, time, seq)."""
-    for i in range(1, len(stream)):
-        if stream[i] != stream[i - 1]:
-            if stream[i] < stream[i - 1]:
-                return False
-        elif time[i] < time[i - 1] or (time[i] == time[i - 1] and seq[i] < seq[i - 1]):
-            return False
-    return True
 
 
 @kernel

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from loadlock import __version__
 
 EPILOG = """exit codes: 0 done  1 a bug  2 usage or configuration  3 done, and something was walled off or deferred
-  4 idempotency key used before with other bytes  5 busy, try again  6 integrity failure  130 interrupted"""
+  4 idempotency key used before with other bytes  5 busy, try again  6 integrity failure  7 approval missing  130 interrupted"""
 
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--tool", help="the tool that the data come from")
     ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
     ingest.add_argument("--key", help="idempotency key of a single payload")
-    ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads for look-ups in the lake (default 1)")
+    ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
 
     sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')
@@ -76,11 +76,41 @@ def _parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="the ledger, and its proof").add_subparsers(dest="action", metavar="ACTION", required=True)
     log = command("log", "list ledger entries", "loadlock audit log --lake fab.lake", into=audit)
     log.add_argument("--last", type=int, default=0, metavar="N", help="only the last N")
-    command("verify", "prove the chain, the accounts and every file", "loadlock audit verify --lake fab.lake", into=audit)
+    proof = command("verify", "prove the chain, the accounts and every file", "loadlock audit verify --lake fab.lake", into=audit)
+    proof.add_argument("--checkpoint", metavar="FILE", help="prove, too, that the ledger extends this signed checkpoint")
+    proof.add_argument("--signer", metavar="KEY", help="the only public key (text or file) to be believed for it")
     command("digest", "order-independent digest of the content", "loadlock audit digest --lake fab.lake", into=audit)
+    head = command(
+        "checkpoint", "sign the ledger's head", "loadlock audit checkpoint --key me.pem --output head.json --lake fab.lake", into=audit
+    )
+    head.add_argument("--key", required=True, metavar="FILE", help="private key, made by 'loadlock keys new'")
+    head.add_argument("--output", metavar="FILE", help="where to write the checkpoint (default: standard output)")
 
     circuits = commands.add_parser("circuits", help="the breakers of tools").add_subparsers(dest="action", metavar="ACTION", required=True)
     command("list", "list circuits", "loadlock circuits list --lake fab.lake", into=circuits)
+
+    backup = command("backup", "back up catalog and ledger, and the data files", "loadlock backup /backups/monday --data --lake fab.lake")
+    backup.add_argument("folder", metavar="DIR", help="a new folder")
+    backup.add_argument("--data", action="store_true", help="the data files too (hard links where possible)")
+    restore = command(
+        "restore", "make a lake from a backup, or a lost catalog from its mirror", "loadlock restore /backups/monday --lake new.lake"
+    )
+    restore.add_argument("folder", nargs="?", metavar="DIR", help="the backup")
+    restore.add_argument("--data", metavar="DIR", help="where the data files are, if not in the backup: the lake, or another backup")
+    restore.add_argument("--from-mirror", action="store_true", help="rebuild a lost catalog in place")
+
+    keys = commands.add_parser("keys", help="keys that sign checkpoints and approvals").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    new = command("new", "make a key: a private file, and the public key printed", "loadlock keys new alice", lake=False, into=keys)
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--output", metavar="FILE", help="where the private key goes (default NAME.pem)")
+    command("list", "list the keys that the lake trusts", "loadlock keys list --lake fab.lake", into=keys)
+    trust = command("trust", "trust a public key", "loadlock keys trust alice alice.pub --lake fab.lake", into=keys)
+    trust.add_argument("name", metavar="NAME")
+    trust.add_argument("public", metavar="KEY", help="the public key: ed25519:..., or a file that holds it")
+    revoke = command("revoke", "trust a key no longer", "loadlock keys revoke alice --lake fab.lake", into=keys)
+    revoke.add_argument("name", metavar="NAME", help="the key's name or id")
 
     config = commands.add_parser("config", help="check a configuration").add_subparsers(dest="action", metavar="ACTION", required=True)
     check = command("check", "check a configuration file", "loadlock config check fab.toml", lake=False, into=config)

@@ -14,6 +14,7 @@ import duckdb
 
 from ingest import config as configuration
 from ingest import intake, pipeline, replay, sources, status
+from ingest import jobs as workers
 from ingest.config import Config
 from ingest.receipts import Summary
 from ingest.timing import Stages
@@ -66,10 +67,6 @@ class Lake:
         """Close connection and files."""
         self.store.close()
 
-    def threads(self, count: int) -> None:
-        """Let queries over the lake, and the look-ups of an ingest, use ``count`` threads."""
-        self.store.connection.execute(f"SET threads = {max(1, int(count))}")
-
     # --- in
 
     def ingest(
@@ -82,13 +79,17 @@ class Lake:
         format: str | None = None,
         config: Config | Source | None = None,
         dry_run: bool = False,
+        jobs: int = 1,
         progress: intake.Progress | None = None,
     ) -> Summary:
         """Ingest files, folders or bytes; commit them, and return the account with a receipt for each payload.
 
+        With ``jobs`` > 1 as many threads work, each on tools of its own.
         Raises :class:`storage.errors.KeyReused` when a single payload's key was used before with other bytes.
         """
-        summary = self.ingest_all(source, data=data, key=key, tool=tool, format=format, config=config, dry_run=dry_run, progress=progress)
+        summary = self.ingest_all(
+            source, data=data, key=key, tool=tool, format=format, config=config, dry_run=dry_run, jobs=jobs, progress=progress
+        )
         if len(summary.receipts) == 1 and summary.payloads["refused"]:
             raise KeyReused(f"{summary.receipts[0].source}: {summary.receipts[0].reason}")
         return summary
@@ -103,6 +104,7 @@ class Lake:
         format: str | None = None,
         config: Config | Source | None = None,
         dry_run: bool = False,
+        jobs: int = 1,
         progress: intake.Progress | None = None,
     ) -> Summary:
         """Do as :meth:`ingest` does, but report refusals in the summary only."""
@@ -113,7 +115,7 @@ class Lake:
         else:
             paths = [source] if isinstance(source, str | os.PathLike) else list(source or ())
             found = sources.deliveries([Path(path) for path in paths], settings.config, tool=tool, format=format, key=key)
-        summary = pipeline.ingest(self.store, found, settings)
+        summary = workers.ingest(self.store, found, settings, jobs)
         self.last_timings = settings.stages.seconds
         return summary
 

@@ -66,8 +66,8 @@ def attach_statement(catalog: Path, data: Path, *, read_only: bool, snapshot: in
 
 
 def views_sql() -> str:
-    """Return the statements that create the analysts' views."""
-    return files("storage").joinpath("views.sql").read_text(encoding="utf-8")
+    """Return the statements that create the analysts' views and macros."""
+    return "".join(files("storage").joinpath(name).read_text(encoding="utf-8") for name in ("views.sql", "macros.sql"))
 
 
 def show_views(connection: duckdb.DuckDBPyConnection) -> None:

@@ -62,7 +62,8 @@ class StagedFile:
         }
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -79,7 +80,7 @@ def write_durably(path: Path, *parts: bytes | pa.Buffer) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path)
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 def value_encoding(values: npt.NDArray[np.float64]) -> str:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import Busy
+
+
+@contextmanager
+def in_turn(turn: threading.Lock, wait_s: float) -> Iterator[None]:
+    """Hold ``turn``, which the threads of a process share: they need not poll for the file."""
+    if not turn.acquire(timeout=max(0.0, wait_s)):
+        raise Busy(
+            f"another worker of this process has held the writer lock for {wait_s:g} s; nothing was changed. Run the same command again"
+        )
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,17 +19,20 @@ import duckdb
 import pyarrow as pa
 
 from storage import ledger
-from storage.catalog import attach_sql, open_catalog, show_views
+from storage.catalog import INLINE_ROWS, attach_sql, open_catalog, show_views
 from storage.errors import Busy, IntegrityError, NewerLake, NoLake
 from storage.files import StagedFile, write_durably
-from storage.index import Index, IndexDelta
-from storage.locks import writer_lock
+from storage.index import Head, Index, IndexDelta
+from storage.keeper import Keeper, check_catalog
+from storage.locks import in_turn, writer_lock
+from storage.mirror import Mirror
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
 
 STEPS = (
     "lock_held",
     "index_current",
+    "mirror_current",
     "change_built",
     "begun",
     "head_checked",
@@ -37,8 +42,11 @@ STEPS = (
     "ledger_inserted",
     "message_set",
     "files_checked",
+    "mirror_written",
+    "mirror_synced",
     "committed",
     "index_applied",
+    "mirror_followed",
 )
 """The numbered steps of a commit, in order; a crash before ``committed`` leaves nothing, a crash from it on leaves all."""
 
@@ -59,7 +67,7 @@ def utc_now() -> datetime:
 
 @dataclass(slots=True)
 class Change:
-    """What one commit makes visible, all of it or nothing."""
+    """What one commit makes visible, all of it or nothing. ``deleted``: table -> SQL predicate of rows to delete, before others come."""
 
     action: str
     actor: str
@@ -69,6 +77,7 @@ class Change:
     files: list[StagedFile] = field(default_factory=list)
     removed: dict[str, list[Path]] = field(default_factory=dict)
     rows: dict[str, pa.Table] = field(default_factory=dict)
+    deleted: dict[str, str] = field(default_factory=dict)
 
 
 class Store:
@@ -83,8 +92,11 @@ class Store:
         self.marker = _read_marker(path)
         self.connection = self._connect()
         self._index: Index | None = None
+        self._turn = threading.Lock()
+        self._keeper = Keeper(path, Mirror(path / "mirror"))
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
+        check_catalog(self.path)
         connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=self.read_only)
         show_views(connection)
         if not self.read_only:
@@ -105,6 +117,26 @@ class Store:
         if self._index is not None:
             self._index.close()
             self._index = None
+
+    @contextmanager
+    def single_threaded(self) -> Iterator[None]:
+        """Let the connection work in the caller's thread alone: a writer's look-ups are small."""
+        self.connection.execute("SET threads = 1")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(duckdb.Error):
+                self.connection.execute("RESET threads")
+
+    @contextmanager
+    def twin(self) -> Iterator[Store]:
+        """Yield the same lake, opened once more for another thread of this process."""
+        store = Store(self.path, read_only=self.read_only, on_step=self.on_step, clock=self.clock)
+        store._turn = self._turn
+        try:
+            yield store
+        finally:
+            store.close()
 
     def rows(self, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run ``query`` over tables and views, return all rows."""
@@ -142,10 +174,13 @@ class Store:
     @contextmanager
     def locked(self, wait_s: float) -> Iterator[None]:
         """Hold the writer lock with the index rolled forward to the ledger's head."""
-        with writer_lock(self.path / "lock", wait_s):
+        with in_turn(self._turn, wait_s), writer_lock(self.path / "lock", wait_s):
             self.on_step("lock_held")
+            acknowledged = self.index.head()
             roll_forward(self.connection, self.index)
             self.on_step("index_current")
+            self._keeper.settle(self.connection, self.index.head(), acknowledged)
+            self.on_step("mirror_current")
             yield
 
     def ensure_index(self, wait_s: float) -> None:
@@ -180,6 +215,8 @@ class Store:
         self.index.apply(change.index)
         self.index.stand_at(self.snapshot())
         self.on_step("index_applied")
+        self._keeper.follow(self.connection, change, snapshot, self.index.head())
+        self.on_step("mirror_followed")
         return entry
 
     def _transact(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
@@ -191,8 +228,9 @@ class Store:
             raise IntegrityError("the catalog moved while the writer lock was held; is something else writing to this catalog?")
         self.on_step("head_checked")
         for table, paths in change.removed.items():
-            for path in paths:
-                execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+            self._remove(table, paths)
+        for table, predicate in change.deleted.items():
+            execute(f"DELETE FROM lake.main.{table} WHERE {predicate}")
         self.on_step("files_removed")
         for table in sorted({staged.table for staged in change.files}):
             paths_added = [str(staged.path) for staged in change.files if staged.table == table]
@@ -214,7 +252,18 @@ class Store:
                 execute("ROLLBACK")
                 raise IntegrityError(f"{staged.path}: a staged file vanished or changed before the commit; run the same command again")
         self.on_step("files_checked")
+        self._keeper.record(change, entry, snapshot, self.on_step)
         execute("COMMIT")
+
+    def _remove(self, table: str, paths: Sequence[Path]) -> None:
+        """Let go of whole files: by default DuckLake would note each of their rows as deleted and go on naming the file."""
+        if not paths:
+            return
+        limit = f"CALL lake.set_option('data_inlining_row_limit', ?, table_name => '{table}')"
+        self.connection.execute(limit, [0])
+        for path in paths:
+            self.connection.execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+        self.connection.execute(limit, [INLINE_ROWS])
 
     def _insert(self, table: str, values: pa.Table) -> None:
         if values.num_rows == 0:
@@ -270,6 +319,8 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         _check_empty(path)
         for name in ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
             (path / name).unlink(missing_ok=True)
+        for segment in (path / "mirror").glob("*"):
+            segment.unlink()
         (path / "data" / "main").mkdir(parents=True, exist_ok=True)
         connection = open_catalog(path / "catalog.sqlite", path / "data", read_only=False)
         for option, value in OPTIONS.items():
@@ -277,12 +328,14 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         connection.execute("BEGIN")
         for statement in create_statements():
             connection.execute(statement)
-        first = ledger.seal(1, clock(), actor, "init", "", {"format_version": FORMAT_VERSION, "software": software}, ledger.GENESIS)
+        first = ledger.seal(1, clock(), actor, "init", "", _first_body(software), ledger.GENESIS)
         connection.execute(
             "INSERT INTO lake.main.ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [first.seq, first.recorded_at, first.actor, first.action, first.batch_id, first.body, first.prev_hash, first.hash],
         )
         connection.execute("COMMIT")
+        head = Head(first.seq, first.hash, "", int(connection.execute(SNAPSHOT).fetchall()[0][0]))
+        Keeper(path.resolve(), Mirror(path / "mirror")).start_again(connection, head)
         connection.close()
         write_durably(path / "attach.sql", attach_sql((path / "catalog.sqlite").resolve(), (path / "data").resolve()).encode())
         marker = {"format_version": FORMAT_VERSION, "created_at": first.recorded_at.isoformat(), "software": software}
@@ -290,8 +343,13 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
     return True
 
 
+def _first_body(software: str) -> dict[str, Any]:
+    """Return the body of the first entry; the nonce makes its hash the lake's identity."""
+    return {"format_version": FORMAT_VERSION, "software": software, "nonce": secrets.token_hex(16)}
+
+
 def _check_empty(path: Path) -> None:
-    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", ".")
+    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")

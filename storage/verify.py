@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from storage.files import sha256_of
 from storage.ledger import Entry, check_chain
+from storage.rebuild import compare
 from storage.store import Store
 
 FILES = (
@@ -55,16 +56,18 @@ def verify(store: Store, progress: Callable[[int], None] = lambda _bytes: None) 
     listed = list(entries(store))
     report.entries = len(listed)
     report.faults += check_chain(listed)
-    known, removed = _files_of(listed)
+    known, removed = files_of(listed)
     _accounts(store, listed, report)
     _files(store, known, report, progress)
     current = {path for path, _ in _catalog_files(store, current=True)}
     for path in sorted(set(known) - removed - current):
         report.faults.append(f"{path}: the ledger committed this file and nothing removed it, but the catalog does not name it")
+    report.faults += compare(store)
     return report
 
 
-def _files_of(listed: list[Entry]) -> tuple[dict[str, dict[str, Any]], set[str]]:
+def files_of(listed: list[Entry]) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """Return (path -> what the ledger keeps of the file, paths that were removed)."""
     known: dict[str, dict[str, Any]] = {}
     removed: set[str] = set()
     for entry in listed:

@@ -29,6 +29,21 @@ def runs_of(keys: Sequence[Key], step: int) -> list[Run]:
     return runs
 
 
+def advance(keys: Sequence[Key], held: Sequence[Key], step: int) -> tuple[list[int], list[Run]]:
+    """Return the places of the keys, in order of arrival, that come late, and the runs of ``held`` and all others.
+
+    A key is late that is not above all of ``held`` and all keys before it.
+    """
+    late: list[int] = []
+    taken = list(held)
+    for i, key in enumerate(keys):
+        if taken and key <= max(taken):
+            late.append(i)
+        else:
+            taken.append(key)
+    return late, runs_of(taken, step)
+
+
 def gaps_of(keys: Sequence[Key]) -> set[tuple[int, int, int, int, int]]:
     """Return (first missing, last missing, number, time before, time after) of a counter, by epochs, from the contract's words."""
     ordered = sorted(keys)

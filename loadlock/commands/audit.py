@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
+from typing import Any
 
 from loadlock.commands.shared import list_items, open_lake, print_json, rows
 
@@ -26,6 +29,8 @@ def verify(options: argparse.Namespace) -> int:
     """Prove the chain, the accounts and every file."""
     with open_lake(options) as lake:
         report = lake.verify()
+        if options.checkpoint:
+            report.faults += _departures(lake, options)
     if options.json:
         print_json(report.document())
     else:
@@ -45,4 +50,34 @@ def digest(options: argparse.Namespace) -> int:
     else:
         for name, value in parts.items():
             print(f"{name:9} {value}")
+    return 0
+
+
+def _departures(lake: Any, options: argparse.Namespace) -> list[str]:
+    from storage import checkpoint
+    from storage.signing import read_public
+    from storage.trust import read_trust
+    from storage.verify import entries
+
+    document = checkpoint.read(Path(options.checkpoint))
+    faults = checkpoint.check(document, list(entries(lake.store)), read_public(options.signer) if options.signer else None)
+    known = read_trust(lake.store).find(document["key"])
+    standing = "not a key of this lake" if known is None else f"'{known.name}', {'trusted' if known.revoked is None else 'since revoked'}"
+    print(f"checkpoint of entry {document['seq']}, {document['time']}, signed by {document['key']} ({standing})", file=sys.stderr)
+    return faults
+
+
+def checkpoint(options: argparse.Namespace) -> int:
+    """Sign the ledger's head."""
+    from storage import checkpoint
+    from storage.signing import write_json
+    from storage.verify import entries
+
+    with open_lake(options) as lake:
+        document = checkpoint.make(list(entries(lake.store)), Path(options.key), lake.store.clock())
+    if options.output:
+        write_json(Path(options.output), document)
+        print(f"{options.output}: ledger entry {document['seq']} signed by {document['key']}", file=sys.stderr)
+    if options.json or not options.output:
+        print_json(document)
     return 0

@@ -49,7 +49,6 @@ def ingest(options: argparse.Namespace) -> int:
     data = sys.stdin.buffer.read() if stdin else None
     try:
         with _target(options) as lake, progress(options) as report:
-            lake.threads(options.jobs)
             summary = lake.ingest_all(
                 "stdin" if stdin else options.sources,
                 data=data,
@@ -58,6 +57,7 @@ def ingest(options: argparse.Namespace) -> int:
                 format=options.format,
                 config=options.config,
                 dry_run=options.dry_run,
+                jobs=options.jobs,
                 progress=report,
             )
     except Busy as error:

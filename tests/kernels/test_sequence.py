@@ -25,18 +25,50 @@ def tables(rows):
     return stream, [row for own in rows for row in own]
 
 
+def begins(stream, streams):
+    return np.searchsorted(stream, np.arange(streams + 1))
+
+
 @given(STREAMS)
 @settings(max_examples=150, deadline=None)
 def test_a_key_is_covered_by_the_run_of_its_stream_that_spans_it(streams):
     runs = [slow.runs_of(old, step) for old, _, step in streams]
-    stream, keys = tables([sorted(new) for _, new, _ in streams])
+    stream, keys = tables([new for _, new, _ in streams])
     run_stream, table = tables(runs)
-    found = sequence.covered(stream, *columns(keys, 2), run_stream, np.asarray(table, np.int64).reshape(-1, 4))
+    found = sequence.covered(stream, *columns(keys, 2), begins(run_stream, len(streams)), np.asarray(table, np.int64).reshape(-1, 4))
     begin, expected = 0, []
     for (_, new, _), own in zip(streams, runs, strict=True):
-        expected += [-1 if run < 0 else begin + run for run in slow.covered(sorted(new), own)]
+        expected += [-1 if run < 0 else begin + run for run in slow.covered(new, own)]
         begin += len(own)
     assert found.tolist() == expected
+
+
+@given(STREAMS, st.randoms(use_true_random=False), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_records_are_taken_as_they_arrive_and_the_late_ones_told(streams, random, nearly):
+    news = [sorted(new)[: len(new) * 3 // 4] + new[: len(new) // 2] if nearly else new for _, new, _ in streams]
+    expected = [slow.advance(new, old, step) for new, (old, _, step) in zip(news, streams, strict=True)]
+    arrived = [(s, k) for s, new in enumerate(news) for k in range(len(new))]
+    slots = [s for s, _ in arrived]
+    random.shuffle(slots)  # streams interleave, each in its own order
+    nth = [0] * len(streams)
+    rows, places = [], []
+    for s in slots:
+        rows.append((s, *news[s][nth[s]]))
+        places.append((s, nth[s]))
+        nth[s] += 1
+    run_stream, table = tables([slow.runs_of(old, step) for old, _, step in streams])
+    stream, time, seq = columns(rows, 3)
+    steps = np.asarray([step for _, _, step in streams], np.int64)
+    late, *keys, found_stream, runs, begin = sequence.advance(
+        stream.astype(np.int32), time, seq, run_stream, np.asarray(table, np.int64).reshape(-1, 4), steps
+    )
+    assert [places[i] for i in late] == [place for place in places if place[1] in expected[place[0]][0]]
+    assert [column.tolist() for column in keys] == [column[late].tolist() for column in (stream, time, seq)]
+    run_stream, table = tables([own for _, own in expected])
+    assert found_stream.tolist() == run_stream.tolist()
+    assert [tuple(row) for row in runs.tolist()] == table
+    assert begin.tolist() == begins(run_stream, len(streams)).tolist()
 
 
 @given(STREAMS)
@@ -86,5 +118,3 @@ def test_same_content_compares_bits_and_lengths():
 def test_repeated_keys_are_those_of_their_predecessor():
     stream, time, seq = (np.asarray(x, np.int64) for x in ([0, 0, 0, 1], [5, 5, 5, 5], [1, 1, 2, 2]))
     assert sequence.same_as_previous(stream, time, seq).tolist() == [False, True, False, False]
-    assert sequence.is_sorted(stream, time, seq)
-    assert not sequence.is_sorted(stream[::-1].copy(), time, seq)

@@ -1,0 +1,139 @@
+"""Several groups at once: each worker takes whole tools, on a connection of its own, and commits as any other process would."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from ingest import pipeline
+from ingest.batch import Batch
+from ingest.intake import Progress, Settings
+from ingest.receipts import Summary
+from ingest.segment import Arena
+from ingest.sources import Delivery, Skipped
+from ingest.timing import Stages
+from storage.store import Store
+
+Item = TypeVar("Item")
+
+
+class _Stopped(BaseException):
+    """Another worker failed, or the user broke off: what this one holds is discarded like at an interrupt."""
+
+
+class _Worker(threading.Thread):
+    """Ingests the deliveries of its tools, group by group."""
+
+    def __init__(self, store: Store, settings: Settings, stop: threading.Event) -> None:
+        super().__init__(name="ingest", daemon=True)
+        self._store = store
+        self._stop_asked = stop
+        self.stages = Stages(time.thread_time)
+        self._settings = replace(settings, stages=self.stages, arena=Arena(), progress=self._watched(settings.progress))
+        self.waiting: queue.SimpleQueue[Delivery | Skipped | None] = queue.SimpleQueue()
+        self.bytes = 0
+        self.summary: Summary | None = None
+        self.error: BaseException | None = None
+
+    def _watched(self, progress: Progress | None) -> Progress:
+        def report(batch: Batch, position: int) -> None:
+            if self._stop_asked.is_set():
+                raise _Stopped
+            if progress:
+                progress(batch, position)
+
+        return report
+
+    def give(self, item: Delivery | Skipped) -> None:
+        """Let this worker ingest ``item``."""
+        self.bytes += item.size if isinstance(item, Delivery) else 0
+        self.waiting.put(item)
+
+    def _items(self) -> Iterator[Delivery | Skipped]:
+        while (item := self.waiting.get()) is not None:
+            if self._stop_asked.is_set():
+                raise _Stopped
+            yield item
+
+    def run(self) -> None:
+        """Ingest until there is no more; an error stops the other workers."""
+        try:
+            with self._store.twin() as store, store.single_threaded():
+                self.summary = pipeline.ingest(store, self._items(), self._settings)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self.error = error
+            self._stop_asked.set()
+
+
+def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings, jobs: int) -> Summary:
+    """Ingest all of ``found`` with ``jobs`` workers and return one summary, its receipts in the order of ``found``.
+
+    All deliveries of a tool go to one worker, in their order; a new tool goes to the one that has least to read. Deliveries whose tool
+    shows only in their rows stay together. An error, or an interrupt, lets all workers discard what they hold, and is raised here.
+    """
+    if jobs <= 1:
+        with store.single_threaded():
+            return pipeline.ingest(store, found, settings)
+    begin = time.monotonic()
+    stop = threading.Event()
+    workers = [_Worker(store, settings, stop) for _ in range(jobs)]
+    place: dict[str, int] = {}
+    worker_of: dict[str | None, _Worker] = {}
+    try:
+        for worker in workers:
+            worker.start()
+        for item in found:
+            place.setdefault(item.source, len(place))
+            tool = item.tool if isinstance(item, Delivery) else None
+            if tool not in worker_of:
+                worker_of[tool] = min(workers, key=lambda worker: worker.bytes)
+            worker_of[tool].give(item)
+        for worker in workers:
+            worker.waiting.put(None)
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        stop.set()
+        for worker in workers:
+            worker.waiting.put(None)
+        for worker in workers:
+            worker.join()
+        raise
+    for worker in workers:
+        for name, seconds in worker.stages.seconds.items():
+            settings.stages.seconds[name] = settings.stages.seconds.get(name, 0.0) + seconds
+    errors = [worker.error for worker in workers if worker.error is not None]
+    if errors:
+        raise errors[0]
+    summary = merged([worker.summary for worker in workers if worker.summary is not None], lambda source: place[source])
+    summary.seconds = round(time.monotonic() - begin, 6)
+    return summary
+
+
+def merged(parts: Iterable[Summary], place_of: Callable[[str], int]) -> Summary:
+    """Return the sum of ``parts``; ``place_of`` gives the place of a source among the receipts."""
+    total = Summary()
+    for part in parts:
+        for ours, theirs in (
+            (total.payloads, part.payloads),
+            (total.bytes, part.bytes),
+            (total.records, part.records),
+            (total.frames, part.frames),
+        ):
+            for name, count in theirs.items():
+                ours[name] += count
+        for name in ("samples", "events", "windows", "features", "gaps"):
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+        total.batches += part.batches
+        total.receipts += part.receipts
+        total.skipped += part.skipped
+        total.busy = total.busy or part.busy
+        total.named_skipped = total.named_skipped or part.named_skipped
+    total.receipts.sort(key=lambda receipt: place_of(receipt.source))
+    return total

@@ -1,0 +1,171 @@
+"""Backups: the catalog with its ledger as they stood at one entry, the list of data files with their digests, and, if wanted, the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from storage.catalog import attach_sql
+from storage.errors import IntegrityError, LoadlockError
+from storage.files import fsync_folder, sha256_of, write_durably
+from storage.index import IndexDelta
+from storage.ledger import Entry
+from storage.mirrorbase import catalog_files
+from storage.schema import FORMAT_VERSION
+from storage.store import Change, Store
+from storage.verify import entries, files_of
+
+MANIFEST = "backup.json"
+
+_COPY = """
+import sqlite3, sys
+source, target = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, timeout=60), sqlite3.connect(sys.argv[2])
+source.backup(target)
+target.execute("PRAGMA journal_mode = DELETE")
+found = target.execute("PRAGMA integrity_check").fetchall()
+source.close(), target.close()
+sys.exit(0 if found == [("ok",)] else str(found[:3]))
+"""
+"""Runs in a process of its own: two copies of SQLite in one process would break each other's locks (rule R5)."""
+
+
+class BadBackup(LoadlockError):
+    """The folder is not what the command needs."""
+
+    exit_code = 2
+
+
+def copy_catalog(source: Path, target: Path) -> None:
+    """Copy a catalog, as of one moment, while others read and write it; its database proves itself sound."""
+    child = subprocess.run([sys.executable, "-I", "-c", _COPY, str(source), str(target)], capture_output=True, text=True, check=False)
+    if child.returncode:
+        raise IntegrityError(f"{source}: could not be copied ({child.stderr.strip()[-500:]})")
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def backup(store: Store, folder: Path, *, actor: str, software: str, wait_s: float, data: bool) -> tuple[Entry, dict[str, Any]]:
+    """Write a backup to ``folder``; the lock is held only while the catalog is copied. Return the ledger entry and the manifest."""
+    folder = folder.resolve()
+    if folder.exists() and any(folder.iterdir()):
+        raise BadBackup(f"{folder}: not empty; name a new folder for each backup")
+    if folder.is_relative_to(store.data):
+        raise BadBackup(f"{folder}: lies among the lake's data files; name a folder outside")
+    folder.mkdir(parents=True, exist_ok=True)
+    with store.locked(wait_s):
+        seq, digest = store.head()
+        copy_catalog(store.path / "catalog.sqlite", folder / "catalog.sqlite")
+        known, _removed = files_of(list(entries(store)))
+        files = [_named(file, known) for file in catalog_files(store.connection, store.path)]
+        left = [file for file in files if data and not _link(store.path / file["path"], folder / file["path"])]
+        manifest = {
+            "schema": 1,
+            "format_version": FORMAT_VERSION,
+            "lake": store.rows("SELECT hash FROM lake.main.ledger WHERE seq = 1")[0][0],
+            "seq": seq,
+            "hash": digest,
+            "time": store.clock().isoformat(timespec="microseconds") + "Z",
+            "software": software,
+            "catalog_sha256": sha256_of(folder / "catalog.sqlite"),
+            "marker": store.marker,
+            "data": data,
+            "files": files,
+        }
+        body = {name: manifest[name] for name in ("seq", "hash", "catalog_sha256", "data", "software")}
+        body |= {"files_held": len(files), "bytes": sum(int(file["size"]) for file in files)}
+        entry = store.commit(lambda _seq: Change("backup", actor, "", body, IndexDelta(0, "")))
+    for file in left:
+        _copy(store.path / file["path"], folder / file["path"])
+    write_durably(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    return entry, manifest
+
+
+def _named(file: dict[str, object], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    entry = known.get(str(file["path"]))
+    if entry is None:
+        raise IntegrityError(f"{file['path']}: no ledger entry names this file; 'loadlock audit verify' says more")
+    return {**file, "sha256": entry["sha256"]}
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give a data file, which never changes, a second name; return False where that can't be."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise IntegrityError(f"{source}: missing; 'loadlock audit verify' says what it held") from None
+    except OSError:
+        return False
+    fsync_folder(target.parent)
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:
+        raise IntegrityError(f"{source}: removed while the backup was made; make another one") from None
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
+    fsync_folder(target.parent)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of the backup in ``folder``."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except OSError:
+        raise BadBackup(f"{folder}: no backup here (or it was interrupted); name a folder that 'loadlock backup' filled") from None
+    except ValueError as error:
+        raise IntegrityError(f"{folder / MANIFEST}: damaged ({error}); take another backup") from error
+    if manifest["format_version"] > FORMAT_VERSION:
+        raise BadBackup(f"{folder}: of format {manifest['format_version']}, newer than this software knows; install a newer loadlock")
+    return manifest
+
+
+def restore(folder: Path, path: Path, *, data: Path | None, copy: Callable[[Path, Path], Any] = shutil.copyfile) -> dict[str, Any]:
+    """Make the lake at ``path``, a new folder, from a backup; every file is checked on the way. Return the manifest.
+
+    ``data``: the folder that holds the data files where the backup does not (a lake, or another backup).
+    """
+    manifest = read_manifest(folder)
+    if path.exists() and any(path.iterdir()):
+        raise BadBackup(f"{path}: not empty; a backup is restored to a new folder. To rebuild a lost catalog in place use --from-mirror")
+    source = data or (folder if manifest["data"] else None)
+    if source is None:
+        raise BadBackup(f"{folder}: holds no data files; name a folder that does (the lake, or another backup) with --data DIR")
+    path.mkdir(parents=True, exist_ok=True)
+    if sha256_of(folder / "catalog.sqlite") != manifest["catalog_sha256"]:
+        raise IntegrityError(f"{folder / 'catalog.sqlite'}: its SHA-256 is not the one in {MANIFEST}; take another backup")
+    (path / "data" / "main").mkdir(parents=True)
+    for file in manifest["files"]:
+        target = path / file["path"]
+        if not target.resolve().is_relative_to(path.resolve()):
+            raise IntegrityError(f"{folder / MANIFEST}: names a file outside the lake ({file['path']})")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            copy(source / file["path"], target)
+        except FileNotFoundError:
+            raise IntegrityError(f"{source / file['path']}: missing; it held {file['rows']} rows of {file['table']}") from None
+        if target.stat().st_size != file["size"] or sha256_of(target) != file["sha256"]:
+            raise IntegrityError(f"{source / file['path']}: not the file that was backed up (size or SHA-256 differ)")
+        with open(target, "rb") as written:
+            os.fsync(written.fileno())
+    shutil.copyfile(folder / "catalog.sqlite", path / "catalog.sqlite")
+    write_durably(path / "attach.sql", attach_sql((path / "catalog.sqlite").resolve(), (path / "data").resolve()).encode())
+    for parent in sorted({(path / file["path"]).parent for file in manifest["files"]}):
+        fsync_folder(parent)
+    write_durably(path / "lake.json", (json.dumps(manifest["marker"], indent=1) + "\n").encode())
+    return manifest
+
+
+def note_restored(store: Store, *, actor: str, wait_s: float, body: dict[str, Any]) -> Entry:
+    """Leave the ledger entry of a restored lake."""
+    with store.locked(wait_s):
+        return store.commit(lambda _seq: Change("restore", actor, "", body, IndexDelta(0, "")))
