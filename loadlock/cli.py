@@ -118,7 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", "print the JSON Schema, for editors", "loadlock config schema", lake=False, into=config)
     command("show", "print the configuration that the lake keeps", "loadlock config show --lake fab.lake", into=config)
 
-    command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
+    doctor = command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
+    doctor.add_argument("--warm", action="store_true", help="compile all kernels now, for images and machines without a network")
     return parser
 
 
