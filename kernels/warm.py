@@ -1,7 +1,7 @@
 """Compiles every kernel before the first ingest needs it.
 
-An ingest calls each kernel with one set of argument types. They stand here, so that images and machines without a network get their machine
-code at roll-out (``loadlock doctor --warm``); a test proves that ingests of every format compile nothing more.
+An ingest calls each kernel with one set of argument types, one of them with two. They stand here, so that images and machines without a
+network get their machine code at roll-out (``loadlock doctor --warm``); a test proves that ingests of every format compile nothing more.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ KEYS = "i4[], i8[], i8[]"
 
 SIGNATURES = {
     "gather.transpose": "f8[], i8[], i8[], f8[,]",
+    "gather.transpose of float32": "f4[], i8[], i8[], f8[,]",
     "gather.valid_bits": "i8[]",
     "gather.count_nulls": "i8[]",
     "pages.split_bytes": "u8[,], u8[,]",
     "pages.number_values": "u8[], u8[], i8[], i2[], i8, i8, i4[]",
     "reduce._reduce": "f8[], i8[], i8[], i8[], i8, f8[,,], f8[], f8[], i8[], f8[], f8[], i8[], f8[], f8[,], u1[,], i8[,], f8[,]",
-    "secs.walk": "const u1[], ?, i8[], i8[], i8[,], f8[], i8[,], i8[,], i8[], i8[], i8[], u1[], i8[], i8[], i8[], u1[]",
+    "secs.walk": "const u1[], ?, i8[], i8[], i8[,], f8[], f4[], i8[,], i8[,], i8[], i8[], i8[], u1[], i8[], i8[], i8[], u1[]",
     "secs_events.event_heads": "const u1[], i8[,], i8[,], u1[], f8[]",
     "secs_events.event_values": ("const u1[], i8[,], i8[], i8[], i8[], const u1[], i8[], const u1[], i8[], i8[], i8[,], u1[], u1[], i8[]"),
     "secs_text.parse_stimes": "const u1[], i8[], i8[], i8[], i8[]",
@@ -50,7 +51,8 @@ SIGNATURES = {
     "text_number.parse_scaled": f"{FIELDS}, i8, i8, i8, i8, i8[], u1[]",
     "text_time.parse_times": f"{FIELDS}, i8, i8[,], i8[], ?[], u1[]",
 }
-"""Kernel -> types of its arguments: numpy's codes, ``[,]`` for an array (in C order) of two dimensions, ``const`` where it is read-only."""
+"""Kernel -> types of its arguments: numpy's codes, ``[,]`` for an array (in C order) of two dimensions, ``const`` where it is read-only.
+What follows a blank in a name tells several sets of types of one kernel apart."""
 
 
 class Warmed(NamedTuple):
@@ -79,7 +81,7 @@ def warm() -> list[Warmed]:
     done = []
     for name, signature in SIGNATURES.items():
         import_module(f"kernels.{name.partition('.')[0]}")
-        kernel = KERNELS[name]
+        kernel = KERNELS[name.partition(" ")[0]]
         begin, before = time.process_time(), sum(kernel.stats.cache_misses.values())
         kernel.compile(types_of(signature))
         done.append(Warmed(name, time.process_time() - begin, sum(kernel.stats.cache_misses.values()) > before))

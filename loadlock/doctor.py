@@ -61,7 +61,7 @@ def _warm(checks: list[dict[str, Any]]) -> dict[str, Any]:
     done = warm()
     compiled = {one.kernel: round(one.seconds, 3) for one in done if one.compiled}
     seconds = round(sum(one.seconds for one in done), 3)
-    lost = [name for name in compiled if not any(FOLDER.glob(f"{name}-*.nbi"))]
+    lost = [name for name in compiled if not any(FOLDER.glob(f"{name.partition(' ')[0]}-*.nbi"))]
     found = f"{len(compiled)} compiled in {seconds:.1f} s of CPU, {len(done) - len(compiled)} found in {FOLDER}"
     if lost:
         checks.append(
