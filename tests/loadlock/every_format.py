@@ -72,6 +72,8 @@ def main(folder: Path) -> None:
             assert lake.replay().payloads["seen"]
     write_tables(folder / "drop")
     write_traces(folder / "drop" / "many.hsms")
+    with loadlock.open(folder / "narrow.lake") as lake:
+        lake.ingest(folder / "drop" / "many.hsms", tool="P1", format="hsms")  # F4 alone
     with loadlock.open(folder / "odd.lake") as lake:
         summary = lake.ingest(folder / "drop", config=configuration({"column": "TIME", "format": "%d.%m.%Y"}), tool="T3")
         states = {receipt.source: receipt.state for receipt in summary.receipts}
