@@ -98,7 +98,7 @@ def catalog_files(connection: duckdb.DuckDBPyConnection, root: Path) -> list[dic
     found = []
     deleted: dict[int, int] = {}
     for (number,) in rows(connection, f"SELECT DISTINCT table_id FROM {_META}.ducklake_table WHERE end_snapshot IS NULL"):
-        deleted |= _deleted_rows(connection, int(number))
+        deleted |= deleted_rows(connection, int(number))
     for number, table, path, relative, count, size in rows(connection, _FILES):
         if deleted.get(number, 0) < count:
             full = root / "data" / "main" / table / path if relative else Path(path)
@@ -106,7 +106,7 @@ def catalog_files(connection: duckdb.DuckDBPyConnection, root: Path) -> list[dic
     return found
 
 
-def _deleted_rows(connection: duckdb.DuckDBPyConnection, table: int) -> dict[int, int]:
+def deleted_rows(connection: duckdb.DuckDBPyConnection, table: int) -> dict[int, int]:
     """Return file -> rows that the catalog itself notes as deleted."""
     query = f"SELECT file_id, count(DISTINCT row_id) FROM {_META}.ducklake_inlined_delete_{table} GROUP BY 1"
     try:
@@ -151,7 +151,7 @@ def _holes(connection: duckdb.DuckDBPyConnection, root: Path, table: str) -> dic
     marks = rows(connection, f"SELECT count(*) FROM {_META}.ducklake_delete_file WHERE table_id = ? AND end_snapshot IS NULL", [number])[0][
         0
     ]
-    if not marks and (number is None or not _deleted_rows(connection, number)):
+    if not marks and (number is None or not deleted_rows(connection, number)):
         return {}
     found = {}
     visible = f"SELECT filename, list(file_row_number) FROM lake.main.{table} WHERE NOT starts_with(filename, '{INLINED}') GROUP BY ALL"
