@@ -1,6 +1,6 @@
 """Merges the small files of a closed tool-day into one, outside the lock; the lock is held for the commit alone.
 
-Only traces and conflicts have files by tool and day; what else a lake holds is in :mod:`storage.logmerge`. Old snapshots keep the old files.
+Only traces and conflicts have files by tool and day; :mod:`storage.logmerge` does the other tables. Old snapshots keep the old files.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def merge(upkeep: Upkeep, unit: Unit) -> dict[str, object] | None:
         body |= {"files": [staged.entry(store.path)], "removed": done["paths"]}
         change = Change("compact", upkeep.actor, "", body, IndexDelta(0, ""), [staged], {unit.table: paths})
         entry = store.commit(lambda _seq: change)
+        stager.release()
     return done | {"bytes_after": staged.size, "ledger_seq": entry.seq}
 
 
@@ -148,13 +149,13 @@ def _write(upkeep: Upkeep, stager: Stager, unit: Unit, paths: Sequence[Path]) ->
     if unit.table == "traces":
         gathered = gather(paths)
         return stager.write_traces(gathered.pieces(upkeep.rules.row_group_rows), gathered.optional(), gathered.sample())
-    rows = pa.concat_tables([read(path) for path in paths]).unify_dictionaries()
+    rows = pa.concat_tables([read(path, TEXTS) for path in paths]).unify_dictionaries()
     return stager.write(unit.table, rows.sort_by([(name, "ascending") for name in ("chamber", "trace", "ts", "seq", "stream", "position")]))
 
 
-def read(path: Path) -> pa.Table:
-    """Return all of a file, its pages' checksums proven."""
-    with pq.ParquetFile(path, read_dictionary=list(TEXTS), page_checksum_verification=True) as file:
+def read(path: Path, dictionaries: Sequence[str] = ()) -> pa.Table:
+    """Return all of a file, its pages' checksums proven; columns named in ``dictionaries`` come as such."""
+    with pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
         return file.read()
 
 
