@@ -27,7 +27,7 @@ end_snapshot IS NOT NULL AND NOT EXISTS (
 
 @dataclass(slots=True, frozen=True)
 class Snapshot:
-    """A snapshot, the action that made it, and its time by the ledger (that of the one before where it has no entry of its own)."""
+    """A snapshot, the action that made it, and its time by the ledger (that of the entry before where it has none of its own)."""
 
     number: int
     action: str | None
@@ -37,7 +37,7 @@ class Snapshot:
 def snapshots(store: Store) -> list[Snapshot]:
     """Return all snapshots in order."""
     found = []
-    time = datetime.min
+    time: datetime = store.rows("SELECT min(recorded_at) FROM lake.main.ledger WHERE seq = (SELECT min(seq) FROM lake.main.ledger)")[0][0]
     for number, action, recorded_at in store.rows(_SNAPSHOTS):
         time = recorded_at or time
         found.append(Snapshot(int(number), action, time))
@@ -97,7 +97,7 @@ def expire(upkeep: Upkeep, *, dry_run: bool = False) -> Items:
 
 
 def _item(one: Snapshot) -> dict[str, object]:
-    return {"snapshot": one.number, "action": one.action, "time": None if one.time == datetime.min else one.time.isoformat()}
+    return {"snapshot": one.number, "action": one.action, "time": one.time.isoformat()}
 
 
 def forget_rows(store: Store) -> int:

@@ -1,0 +1,511 @@
+"""Maintenance changes what a lake costs and nothing that it says: now, at kept snapshots, for readers, and beside other writers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import loadlock
+from storage import compaction, expiry, logmerge, maintenance, sweeping
+from storage.errors import IntegrityError
+from storage.files import Stager
+from storage.index import IndexDelta
+from storage.rebuild import compare
+from storage.schema import COLUMNS, rows_table
+from storage.store import Change, utc_now
+from storage.tracemerge import NotMergeable, gather
+
+Run = Callable[..., Any]
+VIEWS = ("traces", "samples", "texts", "conflicts", "events", "windows", "features", "gaps", "quarantine", "payloads", "sensors")
+INLINED = "SELECT table_name FROM __ducklake_metadata_lake.ducklake_inlined_data_tables"
+
+
+@pytest.fixture
+def site(tmp_path: Path, polisher: Any) -> Any:
+    """A lake of several commits to two tools: windows that grow, conflicts, quarantine, gaps that open and close."""
+    site = polisher(tmp_path)
+    site.lake = tmp_path / "fab.lake"
+    rows = site.rows(range(6))
+    deliveries = [rows[i : i + 13] for i in range(0, len(rows), 13)][::-1]
+    deliveries += [site.rows([0], offset=0.25)[1:2], [*site.rows([9])[:3], "P1,A,soon,W9,ramp,1,1"], site.rows([5], tool="P2", chamber="B")]
+    with loadlock.open(site.lake) as lake:
+        for i, delivered in enumerate(deliveries):
+            lake.ingest(site.file(f"{i}.csv", delivered), config=site.config)
+    return site
+
+
+def content(lake: Any) -> dict[str, list[str]]:
+    return {view: sorted(map(repr, lake.store.rows(f"SELECT * FROM {view}"))) for view in VIEWS}
+
+
+def later(lake: Any, **ahead: float) -> Any:
+    lake.store.clock = lambda: utc_now() + timedelta(**ahead)
+    return lake
+
+
+def on_disk(path: Path) -> set[str]:
+    return {file.name for file in (path / "data" / "main").rglob("*") if file.is_file()}
+
+
+def named(lake: Any) -> set[str]:
+    query = "SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL"
+    return {Path(row[0]).name for row in lake.store.rows(query)}
+
+
+def sound(lake: Any) -> None:
+    assert lake.verify().faults == []
+    assert compare(lake.store) == []
+
+
+# --- compact
+
+
+def test_compact_changes_no_answer(site: Any, loadlock_command: Run, assert_conserved: Run) -> None:
+    with loadlock.open(site.lake) as lake:
+        before, digest, snapshot = content(lake), lake.digest(), lake.store.snapshot()
+        assert lake.store.rows("SELECT count(*) FROM lake.main.superseded")[0][0] > 0
+        done = lake.compact(everything=True)
+        assert {item["table"] for item in done} >= {"traces", "windows_log", "features_log", "superseded", "ledger", "payloads"}
+        assert (content(lake), lake.digest()) == (before, digest)
+        sound(lake)
+        assert lake.store.rows("SELECT tool, count(DISTINCT filename) FROM lake.main.traces GROUP BY 1 ORDER BY 1") == [
+            ("P1", 1),
+            ("P2", 1),
+        ]
+        actions = lake.store.rows("SELECT action, count(*) FROM ledger WHERE action = 'compact' GROUP BY 1")
+        assert actions == [("compact", len({item["ledger_seq"] for item in done}))]
+        assert_conserved(lake.ingest_all(site.drop), lake)  # everything is a replay
+        assert lake.digest() == digest
+        lake.ingest(site.wafers("more.csv", [7]))
+    with loadlock.open(site.lake, read_only=True) as old:
+        old.as_of(snapshot)
+        assert (content(old), old.digest()) == (before, digest)
+    for pattern in ("catalog.sqlite*", "index.sqlite*"):
+        for file in site.lake.glob(pattern):
+            file.unlink()
+    (site.lake / "lake.json").unlink()
+    assert loadlock_command("restore", "--from-mirror", "--lake", site.lake).code == 0
+    with loadlock.open(site.lake) as lake:
+        assert_conserved(lake.ingest_all(site.drop), lake)
+        lake.store.rows("SELECT 1")
+
+
+def test_superseded_revisions_are_dropped_and_none_that_count(site: Any) -> None:
+    with loadlock.open(site.lake) as lake:
+        rows = {table: lake.store.rows(f"SELECT count(*) FROM lake.main.{table}")[0][0] for table in COLUMNS}
+        shown = {view: lake.store.rows(f"SELECT count(*) FROM {view}")[0][0] for view in ("windows", "features", "gaps")}
+        lake.compact(everything=True)
+        left = {table: lake.store.rows(f"SELECT count(*) FROM lake.main.{table}")[0][0] for table in COLUMNS}
+        assert rows["features_log"] > shown["features"]
+        assert {name: left[f"{name}_log"] for name in shown} == shown
+        assert left["superseded"] == 0
+        assert lake.store.rows("SELECT count(*) FROM lake.main.streams_log WHERE op < 0") == [(0,)]
+        kept = set(COLUMNS) - {"windows_log", "features_log", "gaps_log", "superseded", "streams_log", "ledger"}
+        assert {table: left[table] for table in kept} == {table: rows[table] for table in kept}
+
+
+def test_a_revision_in_a_file_that_is_not_merged_stays_superseded(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with loadlock.open(site.lake) as lake:
+        lake.compact(everything=True)
+        lake.ingest(site.file("again.csv", site.rows([0], offset=7.0)[5:6]), config=site.config)  # a conflict: no window changes
+        lake.ingest(site.file("longer.csv", [site.rows([9])[3]]))
+        before, digest = content(lake), lake.digest()
+        assert lake.store.rows("SELECT count(*) FROM lake.main.superseded")[0][0] > 0
+        with monkeypatch.context() as patch:
+            patch.setattr(logmerge, "MERGED_ROWS", 20)
+            lake.compact(everything=True)
+        assert (content(lake), lake.digest()) == (before, digest)
+        assert lake.store.rows("SELECT count(*) FROM lake.main.superseded")[0][0] > 0
+        lake.compact(everything=True)
+        assert (content(lake), lake.digest()) == (before, digest)
+        assert lake.store.rows("SELECT count(*) FROM lake.main.superseded")[0][0] == 0
+        sound(lake)
+
+
+def index_of(lake: Any) -> list[Any]:
+    index = lake.store.index
+    streams = sorted(index.streams())
+    windows = sorted(
+        index.windows_of_context(*key)
+        for key in {(s[0], s[1], (None, f"W{w}", None, t)) for s in streams for w in range(10) for t in ("ramp", "main")}
+    )
+    return [streams, [index.runs(*stream[:4]) for stream in streams], windows]
+
+
+@pytest.mark.parametrize("lost", ["all of it", "what came after a copy"])
+def test_an_index_that_missed_a_compaction_is_built_anew(lost: str, site: Any, tmp_path: Path) -> None:
+    with loadlock.open(site.lake) as lake:
+        lake.store.ensure_index(5)
+    for file in site.lake.glob("index.sqlite*"):
+        shutil.copy(file, tmp_path / file.name)
+    with loadlock.open(site.lake) as lake:
+        for i, wafer in enumerate((9, 12)):
+            lake.ingest(site.file(f"late{i}.csv", site.rows([wafer])[3:9]))
+        lake.compact(everything=True)
+        whole = index_of(lake)
+    for file in site.lake.glob("index.sqlite*"):
+        file.unlink()
+    if lost != "all of it":
+        for file in tmp_path.glob("index.sqlite*"):
+            shutil.copy(file, site.lake / file.name)
+    with loadlock.open(site.lake) as lake:
+        lake.store.ensure_index(5)
+        assert index_of(lake) == whole
+
+
+def test_rows_that_arrive_during_a_merge_stay(site: Any, monkeypatch: pytest.MonkeyPatch, loadlock_process: Run) -> None:
+    """Another process ingests after the files were written and before the lock is taken."""
+    arrived = site.wafers("between.csv", [20])
+    with loadlock.open(site.lake) as lake, loadlock.open(site.lake.with_name("twin.lake")) as twin:
+        for path in [*(site.drop / f"{i}.csv" for i in range(20) if (site.drop / f"{i}.csv").exists()), arrived]:
+            twin.ingest(path, config=site.config)
+        locked, runs = lake.store.locked, []
+
+        def between(wait_s: float) -> Any:
+            if not runs:
+                runs.append(loadlock_process("ingest", arrived, "--lake", site.lake).code)
+            return locked(wait_s)
+
+        for work in (compaction.compact_days, logmerge.compact_logs):
+            with monkeypatch.context() as patch:
+                patch.setattr(type(lake.store), "locked", lambda _self, wait_s: between(wait_s))
+                assert work(lake._upkeep(), everything=True)
+            runs[:] = runs[:1]
+        assert runs == [0]
+        assert lake.digest() == twin.digest()
+        sound(lake)
+        assert on_disk(site.lake) >= named(lake)
+
+
+def test_a_merge_whose_input_was_replaced_meanwhile_is_discarded(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with loadlock.open(site.lake) as lake, loadlock.open(site.lake) as other:
+        digest = lake.digest()
+        upkeep = lake._upkeep()
+        proven, done = compaction.prove_same, []
+
+        def first_another(*arguments: Any) -> None:
+            proven(*arguments)
+            if not done:
+                done.append(True)
+                done[:] = other.compact(everything=True)
+
+        monkeypatch.setattr(compaction, "prove_same", first_another)
+        assert compaction.compact_days(upkeep, everything=True) == []
+        assert lake.digest() == digest
+        assert on_disk(site.lake) == {Path(item).name for item in catalog_paths(lake)}
+        sound(lake)
+
+
+def catalog_paths(lake: Any) -> list[str]:
+    return [row[0] for row in lake.store.rows("SELECT path FROM __ducklake_metadata_lake.ducklake_data_file")]
+
+
+def test_a_commit_can_not_remove_a_file_twice(site: Any) -> None:
+    with loadlock.open(site.lake) as lake:
+        paths = [Path(row[0]) for row in lake.store.rows("SELECT DISTINCT filename FROM lake.main.traces")]
+        lake.compact(everything=True)
+        digest = lake.digest()
+        with lake.store.locked(5), pytest.raises(IntegrityError, match="another commit removed"):
+            lake.store.commit(lambda _seq: Change("test", "tests", "", {}, IndexDelta(0, ""), removed={"traces": paths[:1]}))
+        assert lake.digest() == digest
+        sound(lake)
+
+
+def test_a_damaged_file_is_not_merged(site: Any) -> None:
+    with loadlock.open(site.lake) as lake:
+        path = Path(lake.store.rows("SELECT filename FROM lake.main.traces WHERE tool = 'P1' LIMIT 1")[0][0])
+        data = bytearray(path.read_bytes())
+        data[len(data) // 4] ^= 1
+        path.write_bytes(data)
+        before = named(lake)
+        with pytest.raises(Exception, match=r"(?i)crc|checksum|corrupt"):
+            lake.compact(everything=True)
+        assert named(lake) == before
+        assert on_disk(site.lake) == before
+
+
+# --- the order and form of merged traces
+
+
+def stage(lake: Any, rows: list[tuple[Any, ...]], row_group_rows: int = 4) -> Path:
+    stager = Stager(lake.store.data, iter(map(str, range(10**9))).__next__, level=1, row_group_rows=row_group_rows)
+    stager._name = lambda: f"t{time.monotonic_ns()}"
+    path = stager.write("traces", rows_table("traces", rows)).path
+    stager.release()
+    return path
+
+
+def trace_rows(seed: int) -> list[tuple[Any, ...]]:
+    """Records of two chambers (or none), two traces, three streams and layouts, with NULL, NaN and text where they can be."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for record in range(60):
+        chamber, trace = [None, "A", "B"][record % 3], "79"[record % 2]
+        names = [("b", "a", "c"), ("a",), ("b", "b")][int(random.integers(3))]
+        window = [None, 7, 8][int(random.integers(3))]
+        ts, stream = int(random.integers(40)) * 1_000_000, "xyz"[int(random.integers(3))]
+        for position, name in enumerate(names, start=1):
+            value = [None, float("nan"), float(random.normal())][int(random.integers(3))]
+            rows.append(("T", chamber, trace, stream, 1000 * seed + record, ts, name, position, value, window, f"p{record % 4}", record))
+    return [rows[i] for i in random.permutation(len(rows))]
+
+
+@pytest.mark.parametrize("cut", [5, 64, 100_000])
+@pytest.mark.parametrize("writer", ["pages", "pyarrow"])
+def test_merged_traces_are_sorted_as_the_ingest_sorts_them(cut: int, writer: str, lake: Run) -> None:
+    lake = lake()
+    files = [stage(lake, trace_rows(seed)) for seed in range(5)]
+    gathered = gather(files)
+    stager = Stager(lake.store.data, lambda: "merged", level=1, row_group_rows=cut, writer=writer)
+    optional, some = gathered.optional(), gathered.sample()
+    staged = stager.write_traces(gathered.pieces(cut), optional, some)
+    compaction.prove_same(lake.store, "traces", files, staged)
+    merged = pq.ParquetFile(staged.path, page_checksum_verification=True).read().to_pylist()
+    assert len(merged) == sum(pq.ParquetFile(file).metadata.num_rows for file in files)
+    groups: list[tuple[Any, ...]] = []
+    for row in merged:
+        key = (row["chamber"] or "", row["trace"])
+        if not groups or groups[-1] != key:
+            groups.append(key)
+    assert groups == sorted(set(groups))
+    if cut == 100_000:  # one piece a layout: within it sensor by sensor, each in order of time
+        steps = [(row["chamber"] or "", row["trace"], row["sensor"], row["position"], row["ts"], row["seq"]) for row in merged]
+        falls = sum(a > b for a, b in zip(steps, steps[1:], strict=False))
+        assert falls <= 2 * len(groups)  # three layouts, two borders
+    stager.discard()
+
+
+def test_a_merge_notices_other_rows(lake: Run) -> None:
+    lake = lake()
+    first, second = stage(lake, trace_rows(1)), stage(lake, trace_rows(2))
+    stager = Stager(lake.store.data, lambda: "merged", level=1, row_group_rows=1000)
+    staged = stager.write("traces", rows_table("traces", trace_rows(1)))
+    compaction.prove_same(lake.store, "traces", [first], staged)
+    with pytest.raises(IntegrityError, match="other rows"):
+        compaction.prove_same(lake.store, "traces", [second], staged)
+    stager.discard()
+
+
+@pytest.mark.parametrize(
+    "change", [{0: "U"}, {9: 99}, {11: 99}, {7: 1}], ids=["two tools", "two windows", "two places in the payload", "one position twice"]
+)
+def test_what_the_ingest_does_not_write_is_not_merged(change: dict[int, Any], lake: Run) -> None:
+    row = ("T", "A", "7", "x", 1, 0, "s", 1, 1.0, 7, "p", 0)
+    other = tuple(change.get(i, value) for i, value in enumerate((*row[:6], "t", 2, *row[8:])))
+    files = [stage(lake(), [row, other], row_group_rows=1)]
+    with pytest.raises(NotMergeable):
+        list(gather(files).pieces(10))
+
+
+# --- expire and sweep
+
+
+def test_expire_forgets_old_snapshots_and_what_only_they_needed(site: Any) -> None:
+    with loadlock.open(site.lake) as lake:
+        first = lake.store.snapshot()
+        lake.compact(everything=True)
+        before, digest = content(lake), lake.digest()
+        assert lake.expire() == []
+        later(lake, days=31)
+        gone = lake.expire()
+        assert [item["snapshot"] for item in gone] == list(range(first + 1 + len({0}) + 2))[: len(gone)]
+        assert [one.action for one in expiry.snapshots(lake.store)] == ["compact", "expire"]
+        assert (content(lake), lake.digest()) == (before, digest)
+        sound(lake)
+        dead = [
+            lake.store.rows(f"SELECT count(*) FROM __ducklake_metadata_lake.{name} WHERE end_snapshot IS NOT NULL")[0][0]
+            for (name,) in lake.store.rows(INLINED)
+        ]
+        assert sum(dead) == 0
+        assert on_disk(site.lake) > named(lake)
+        assert lake.sweep() == []  # released a moment ago
+        later(lake, days=33)
+        swept = lake.sweep()
+        assert {item["why"] for item in swept} == {"released"}
+        assert on_disk(site.lake) == named(lake)
+        assert lake.digest() == digest
+        sound(lake)
+    with loadlock.open(site.lake, read_only=True) as old, pytest.raises(Exception, match="snapshot"):
+        old.as_of(first)
+
+
+def test_of_older_days_one_snapshot_is_kept(site: Any) -> None:
+    with loadlock.open(site.lake) as lake:
+        for day in range(1, 6):
+            later(lake, days=day)
+            lake.ingest(site.wafers(f"d{day}.csv", [20 + day]))
+            lake.compact(everything=True)
+            kept, digest = lake.store.snapshot(), lake.digest()
+            lake.ingest(site.wafers(f"e{day}.csv", [30 + day]))
+            if day == 2:
+                wanted, then = kept, digest
+        later(lake, days=5, hours=1)
+        lake.expire()
+        days: dict[str, int] = {}
+        for one in expiry.snapshots(lake.store):
+            days[f"{one.time:%Y-%m-%d}"] = days.get(f"{one.time:%Y-%m-%d}", 0) + 1
+        assert sorted(days.values())[:4] == [1, 1, 1, 1]
+        assert max(days.values()) > 2
+        later(lake, days=9)
+        lake.sweep()
+        sound(lake)
+    with loadlock.open(site.lake, read_only=True) as old:
+        old.as_of(wanted)
+        assert old.digest() == then
+
+
+def test_a_reader_keeps_its_snapshot(site: Any) -> None:
+    """One that began before the compaction, and one that asked for an old snapshot which is kept."""
+    with (
+        loadlock.open(site.lake) as lake,
+        loadlock.open(site.lake, read_only=True) as reader,
+        loadlock.open(site.lake, read_only=True) as old,
+    ):
+        digest, snapshot = lake.digest(), lake.store.snapshot()
+        old.as_of(snapshot)
+        with reader.store.reading():
+            assert reader.store.rows("SELECT count(*) FROM traces WHERE tool = 'P2'")[0][0] > 0
+            lake.compact(everything=True)
+            lake.ingest(site.wafers("new.csv", [40]))
+            lake.compact(everything=True)
+            later(lake, days=3)
+            lake.expire()
+            lake.sweep()
+            assert reader.digest() == digest
+        later(lake, days=1)
+        assert old.digest() == digest
+        assert reader.digest() == lake.digest() != digest
+
+
+def age(path: Path, days: float) -> None:
+    stamp = time.time() - days * 86_400
+    os.utime(path, (stamp, stamp))
+
+
+def test_sweep_removes_orphans_but_none_that_a_running_batch_staged(site: Any) -> None:
+    with loadlock.open(site.lake) as lake:
+        stager = lake._upkeep().stager()
+        old, young = site.lake / "data/main/traces/old.parquet", site.lake / "data/main/events/young.parquet"
+        for path in (old, young):
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"left behind")
+        age(old, 10)
+        age(young, 0.5)
+        staged = stager.write("traces", rows_table("traces", trace_rows(1)))
+        assert stager._mark is not None
+        age(stager._mark.path, 9)
+        age(staged.path, 8)
+        assert [Path(item["path"]).name for item in lake.sweep(dry_run=True)] == ["old.parquet"]
+        assert old.exists()
+        assert [Path(item["path"]).name for item in lake.sweep()] == ["old.parquet"]
+        assert not old.exists()
+        assert staged.path.exists()
+        assert young.exists()
+        stager._mark._file.close()  # the process died
+        assert [Path(item["path"]).name for item in lake.sweep()] == [staged.path.name]
+        assert list((site.lake / "staging").iterdir()) == []
+        assert [row[0] for row in lake.store.rows("SELECT body ->> 'orphans' FROM ledger WHERE action = 'sweep'")] == ["1", "1"]
+        sound(lake)
+
+
+def test_a_slow_ingest_keeps_its_files(site: Any) -> None:
+    """A sweep in the middle of a batch that began, by the clock, ten days ago."""
+    seen: list[Any] = []
+
+    def look(step: str) -> None:
+        if step == "lock_held" and not seen:
+            for path in [*(site.lake / "data/main").rglob("*.parquet"), *(site.lake / "staging").iterdir()]:
+                age(path, 10)
+            with loadlock.open(site.lake) as other:
+                seen.append((sweeping.orphans(other._upkeep()), len(list((site.lake / "staging").iterdir()))))
+
+    with loadlock.open(site.lake, on_step=look) as lake:
+        lake.ingest(site.wafers("slow.csv", [50]), config=site.config)
+        assert seen == [([], 1)]
+        assert list((site.lake / "staging").iterdir()) == []
+        sound(lake)
+
+
+# --- by command, and by itself
+
+
+@pytest.mark.parametrize("command", ["compact", "expire", "sweep"])
+def test_a_dry_run_changes_nothing(command: str, site: Any, loadlock_command: Run) -> None:
+    with loadlock.open(site.lake) as lake:
+        lake.store.ensure_index(5)
+    orphan = site.lake / "data/main/traces/old.parquet"
+    orphan.write_bytes(b"left behind")
+    age(orphan, 10)
+    options = {"compact": ("--all",), "expire": ("--keep-days", "0"), "sweep": ()}[command]
+    with loadlock.open(site.lake, read_only=True) as lake:
+        head, files = lake.store.head(), on_disk(site.lake)
+    dry = loadlock_command(command, *options, "--dry-run", "--json", "--lake", site.lake)
+    assert (dry.code, dry.json["schema"], dry.json["dry_run"]) == (0, 1, True)
+    with loadlock.open(site.lake, read_only=True) as lake:
+        assert (lake.store.head(), on_disk(site.lake)) == (head, files)
+    done = loadlock_command(command, *options, "--json", "--lake", site.lake).json["items"]
+    key = {"compact": ("table", "tool", "rows"), "expire": ("snapshot",), "sweep": ("path",)}[command]
+    assert [[item.get(name) for name in key] for item in done] == [[item.get(name) for name in key] for item in dry.json["items"]] != []
+    with loadlock.open(site.lake, read_only=True) as lake:
+        assert lake.store.rows("SELECT DISTINCT action FROM ledger WHERE seq > ?", [head[0]]) == [(command,)]
+        sound(lake)
+    again = loadlock_command(command, "--lake", site.lake)
+    assert again.code == 0
+
+
+def test_it_runs_by_itself_when_a_day_is_closed(site: Any) -> None:
+    with loadlock.open(site.lake) as lake:
+        seq = lake.store.head()[0]
+        later(lake, hours=1)
+        assert maintenance.run_when_due(lake._upkeep()) is None
+        assert lake.store.head()[0] == seq
+        later(lake, days=1, hours=2)
+        lake.ingest(site.wafers("tomorrow.csv", [60]))
+        assert lake.last_upkeep is None
+        actions = [row[0] for row in lake.store.rows("SELECT action FROM ledger WHERE seq > ? ORDER BY seq", [seq])]
+        assert actions == ["ingest", "compact", "compact"]
+        lake.ingest(site.wafers("at once.csv", [61]))
+        assert lake.store.head()[0] == seq + 4
+        sound(lake)
+
+
+def test_it_runs_by_itself_after_many_commits(site: Any) -> None:
+    config = site.config.read_text() + "[maintenance]\ncommits = 5\nquiet_minutes = 0\n"
+    site.config.write_text(config)
+    with loadlock.open(site.lake) as lake:
+        for wafer in range(70, 76):
+            lake.ingest(site.wafers(f"{wafer}.csv", [wafer]), config=site.config)
+        assert lake.store.rows("SELECT count(*) FROM ledger WHERE action = 'compact'")[0][0] > 0
+        sound(lake)
+        site.config.write_text(config + "auto = false\n")
+        seq = lake.store.head()[0]
+        for wafer in range(80, 90):
+            lake.ingest(site.wafers(f"{wafer}.csv", [wafer]), config=site.config)
+        assert lake.store.rows("SELECT count(*) FROM ledger WHERE seq > ? AND action = 'compact'", [seq]) == [(0,)]
+
+
+def test_its_failure_is_no_failure_of_the_ingest(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_upkeep: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with loadlock.open(site.lake) as lake:
+        later(lake, days=2)
+        monkeypatch.setattr(maintenance, "run", fail)
+        assert lake.ingest(site.wafers("x.csv", [60])).payloads["committed"] == 1
+        assert "No space left" in str(lake.last_upkeep)
+        assert lake.ingest(site.wafers("y.csv", [61])).payloads["committed"] == 1
+        assert lake.last_upkeep is None  # tried again in an hour, not at once
+        monkeypatch.undo()
+        later(lake, days=2, hours=2)
+        lake.ingest(site.wafers("z.csv", [62]))
+        assert lake.store.rows("SELECT count(*) FROM ledger WHERE action = 'compact'")[0][0] > 0
+        sound(lake)
