@@ -18,7 +18,7 @@ from storage.errors import IntegrityError
 from storage.files import StagedFile, Stager
 from storage.index import IndexDelta
 from storage.store import Change, Store
-from storage.tracemerge import TEXTS, NotMergeable, gather
+from storage.tracemerge import NotMergeable, gather
 from storage.upkeep import META, DataFile, Items, Upkeep, data_files, names_all, swept
 
 DAILY = ("traces", "conflicts")
@@ -149,13 +149,13 @@ def _write(upkeep: Upkeep, stager: Stager, unit: Unit, paths: Sequence[Path]) ->
     if unit.table == "traces":
         gathered = gather(paths)
         return stager.write_traces(gathered.pieces(upkeep.rules.row_group_rows), gathered.optional(), gathered.sample())
-    rows = pa.concat_tables([read(path, TEXTS) for path in paths]).unify_dictionaries()
+    rows = pa.concat_tables([read(path) for path in paths])
     return stager.write(unit.table, rows.sort_by([(name, "ascending") for name in ("chamber", "trace", "ts", "seq", "stream", "position")]))
 
 
-def read(path: Path, dictionaries: Sequence[str] = ()) -> pa.Table:
-    """Return all of a file, its pages' checksums proven; columns named in ``dictionaries`` come as such."""
-    with pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
+def read(path: Path) -> pa.Table:
+    """Return all of a file, its pages' checksums proven."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return file.read()
 
 
