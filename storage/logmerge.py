@@ -29,6 +29,9 @@ MERGED_BYTES = 16 << 20
 LONG_ROWS = {"ledger": 1 << 16, "quarantine_log": 64}
 """As ``MERGED_ROWS``, for tables with long rows."""
 
+REVISED = ("windows_log", "features_log", "gaps_log")
+"""Tables of which ``superseded`` names replaced rows; once these are dropped, so are its entries."""
+
 ORDER = {
     "ledger": ("seq",),
     "payloads": ("ledger_seq", "payload_id"),
@@ -98,8 +101,11 @@ class Part:
 
 def parts(upkeep: Upkeep, *, everything: bool = False) -> list[Part]:
     """Return what can be flushed and merged now; ``everything``: few rows and files, too."""
-    found = (part(upkeep.store, table, 1 if everything else FLUSH_ROWS) for table in COLUMNS if table not in DAILY)
-    return [one for one in found if one is not None]
+    store = upkeep.store
+    found = {table: part(store, table, 1 if everything else FLUSH_ROWS) for table in COLUMNS if table not in DAILY}
+    if found["superseded"] is None and any(found[table] for table in REVISED):
+        found["superseded"] = part(store, "superseded", 1)
+    return [one for one in found.values() if one is not None]
 
 
 def part(store: Store, table: str, flush_rows: int) -> Part | None:
@@ -165,7 +171,7 @@ def _write(store: Store, stager: Stager, one: Part, taken: dict[str, list[str]])
     try:
         query = FOLDED.get(one.table, "FROM merged")
         if one.table == "superseded":
-            parameters: dict[str, object] = {table: taken.get(table, []) for table in ("windows_log", "features_log", "gaps_log")}
+            parameters: dict[str, object] = {table: taken.get(table, []) for table in REVISED}
             kept = connection.execute(STILL_NEEDED, parameters).to_arrow_table()
         else:
             subject = "gap" if one.table == "gaps_log" else "window"
