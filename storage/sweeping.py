@@ -19,10 +19,11 @@ ORPHAN, RELEASED = "orphan", "released"
 NAMED_IN_ENTRY = 1_000
 """So many of the removed files does a ledger entry name."""
 
-_NAMED = (
+NAMED = (
     f"SELECT path FROM {META}.ducklake_data_file UNION ALL SELECT path FROM {META}.ducklake_delete_file "
     f"UNION ALL SELECT path FROM {META}.ducklake_files_scheduled_for_deletion"
 )
+"""Files that a snapshot names, or named until it expired."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,7 +41,7 @@ def orphans(upkeep: Upkeep) -> list[Loose]:
     before_s = now_s - upkeep.rules.guard.total_seconds()
     begun = running_since(upkeep.store.path, before_s)
     before_s = before_s if begun is None else min(before_s, begun - 1)
-    named = {Path(row[0]).name for row in upkeep.store.rows(_NAMED)}
+    named = {Path(row[0]).name for row in upkeep.store.rows(NAMED)}
     found = []
     for path in sorted((upkeep.store.data / "main").rglob("*")):
         if path.name in named or path.is_symlink() or not path.is_file():
