@@ -95,7 +95,7 @@ def _lake(path: Path, wait_s: float) -> list[dict[str, Any]]:
     if orphans:
         checks.append(
             _check(
-                "orphans", "warn", f"{len(orphans)} files that no snapshot names, left by interrupted runs; 'loadlock sweep' removes them"
+                "orphans", "warn", f"{len(orphans)} files that no snapshot names, of interrupted runs; 'loadlock sweep' removes them"
             )
         )
     script = attach_sql(store.path / "catalog.sqlite", store.data)

@@ -19,7 +19,7 @@ from storage.schema import COLUMNS, arrow_schema
 from storage.store import Change, Store
 from storage.upkeep import DataFile, Items, Upkeep, data_files, names_all, swept
 
-FLUSH_ROWS = 256
+FLUSH_ROWS = 64
 """Rows of a table that the catalog may go on holding."""
 
 MERGED_ROWS = 1 << 19
