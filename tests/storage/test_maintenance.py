@@ -16,7 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import loadlock
+from ingest.config import parse
+from ingest.group import Group
 from loadlock.lake import Lake
+from sample_data import secs_encoder as secs
 from storage import compaction, expiry, logmerge, maintenance, sweeping
 from storage.errors import IntegrityError
 from storage.files import Stager
@@ -214,6 +217,56 @@ def test_a_merge_whose_input_was_replaced_meanwhile_is_discarded(site: Any, monk
 
 def catalog_paths(lake: Any) -> list[str]:
     return [row[0] for row in lake.store.rows("SELECT path FROM __ducklake_metadata_lake.ducklake_data_file")]
+
+
+ETCHER = parse(
+    """
+[models.etcher.traces.7]
+chamber = "A"
+period = 1.0
+sensors = ["power"]
+[models.etcher.events.2]
+values = ["ts", "chamber", "wafer", "step"]
+window = "start"
+[tools.T]
+model = "etcher"
+"""
+)
+
+
+def moment(second: int) -> str:
+    return f"2026031708{second // 60:02d}{second % 60:02d}00"
+
+
+def etched(seconds: range) -> bytes:
+    return b"".join(secs.s6f1(secs.item("U1", 7), secs.item("U4", s + 1), moment(s), [secs.item("F8", s)]) for s in seconds)
+
+
+def started(second: int, wafer: str) -> bytes:
+    return secs.s6f11(2, [(1, [secs.text(value) for value in (moment(second), "A", wafer, "main")])])
+
+
+def test_a_late_event_meets_files_that_were_merged_while_it_was_decoded(lake: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch has rewritten a file, for rows that move to another window, which a compaction then replaces."""
+    deliveries = [started(0, "W1") + etched(range(10)), etched(range(10, 20)), started(5, "W2")]
+    merged, plain = lake("merged.lake"), lake("plain.lake")
+    other = lake("merged.lake")
+    settle, done = Group.settle, []
+
+    def after_a_compaction(group: Group) -> None:
+        done.append(other.compact(everything=True))
+        settle(group)
+
+    for number, delivery in enumerate(deliveries):
+        for each in (merged, plain):
+            with monkeypatch.context() as patch:
+                if each is merged and number == 2:
+                    patch.setattr(Group, "settle", after_a_compaction)
+                each.ingest(data=delivery, tool="T", format="hsms", config=ETCHER)
+    assert {item["table"] for item in done[0]} >= {"traces"}
+    assert merged.store.rows("SELECT wafer, count(*) FROM samples GROUP BY 1 ORDER BY 1") == [("W1", 5), ("W2", 15)]
+    assert merged.digest() == plain.digest()
+    sound(merged)
 
 
 def test_a_commit_can_not_remove_a_file_twice(site: Any) -> None:
