@@ -1,0 +1,24 @@
+"""A lake to maintain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loadlock
+
+
+@pytest.fixture
+def site(tmp_path: Path, polisher: Any) -> Any:
+    """A lake of several commits to two tools: windows that grow, conflicts, quarantine, gaps that open and close."""
+    site = polisher(tmp_path)
+    site.lake = tmp_path / "fab.lake"
+    rows = site.rows(range(6))
+    deliveries = [rows[i : i + 13] for i in range(0, len(rows), 13)][::-1]
+    deliveries += [site.rows([0], offset=0.25)[1:2], [*site.rows([9])[:3], "P1,A,soon,W9,ramp,1,1"], site.rows([5], tool="P2", chamber="B")]
+    with loadlock.open(site.lake) as lake:
+        for i, delivered in enumerate(deliveries):
+            lake.ingest(site.file(f"{i}.csv", delivered), config=site.config)
+    return site
