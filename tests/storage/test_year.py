@@ -1,7 +1,7 @@
 """A lake that is fed all day, every day, stays as quick as on its first day, and as small as its content.
 
 The clock is simulated; catalog, files, ingest and maintenance are real. The short run is some days; `make soak` runs a year, with
-LOADLOCK_BATCHES_A_DAY batches a day (1440 is one a minute: half a million commits, some fifteen hours).
+LOADLOCK_BATCHES_A_DAY batches a day (1440 is one a minute: half a million commits, more than a day of CPU).
 """
 
 from __future__ import annotations
