@@ -94,9 +94,7 @@ def _lake(path: Path, wait_s: float) -> list[dict[str, Any]]:
     orphans = [item for item in (store.data / "main").rglob("*") if item.is_file() and item.name not in named]
     if orphans:
         checks.append(
-            _check(
-                "orphans", "warn", f"{len(orphans)} files that no snapshot names, of interrupted runs; 'loadlock sweep' removes them"
-            )
+            _check("orphans", "warn", f"{len(orphans)} files that no snapshot names, of interrupted runs; 'loadlock sweep' removes them")
         )
     script = attach_sql(store.path / "catalog.sqlite", store.data)
     if (store.path / "attach.sql").read_text(encoding="utf-8") != script:
