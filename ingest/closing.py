@@ -19,6 +19,7 @@ from storage.files import SPLIT
 from storage.index import Facts, IndexDelta, Window
 from storage.schema import ACCOUNT, arrow_schema, rows_table
 from storage.store import Change
+from storage.upkeep import names_all
 
 INLINE_ROWS = 512
 """Tables of at most this many rows go into the catalog itself; larger ones become a data file."""
@@ -70,6 +71,11 @@ class Closing:
         """Return the tools that the batch touched."""
         named = {tool for payload in self._batch.payloads for tool in payload.tools | ({payload.tool} if payload.tool else set())}
         return sorted(named)
+
+    def replaces_current_files(self) -> bool:
+        """Tell whether the committed files that late events let this batch rewrite are still those of the lake."""
+        store = self._batch.store
+        return all(names_all(store, table, paths) for table, paths in self._reassignment.removed.items())
 
     def _settle_windows(self) -> None:
         """Find the windows whose row or samples changed."""

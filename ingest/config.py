@@ -218,6 +218,17 @@ class LakeSection(Section):
     data: str | None = None
 
 
+class MaintenanceSection(Section):
+    """When the lake keeps itself in order, and what it keeps."""
+
+    auto: bool = True
+    keep_days: Annotated[float, Field(ge=0)] = 30.0
+    keep_all_hours: Annotated[float, Field(ge=0)] = 48.0
+    guard_hours: Annotated[float, Field(ge=1)] = 24.0
+    quiet_minutes: Annotated[float, Field(ge=0)] = 60.0
+    commits: Annotated[int, Field(ge=1)] = 500
+
+
 class Limits(Section):
     """Hard limits on every length that is read from outside."""
 
@@ -246,6 +257,7 @@ class Config(Section):
     circuit: CircuitSection = CircuitSection()
     approval: ApprovalSection = ApprovalSection()
     lake: LakeSection = LakeSection()
+    maintenance: MaintenanceSection = MaintenanceSection()
     limits: Limits = Limits()
 
     @model_validator(mode="after")

@@ -185,6 +185,7 @@ class Group:
                 return
             with self._settings.stages("commit"):
                 entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
+                self._batch.stager.release()
             self.entry_seq = entry.seq
             self.recent = self._batch.recent
             self.recent.revisions |= dict.fromkeys(closing.tools(), entry.seq)
@@ -212,7 +213,7 @@ class Group:
 
     def _moved(self, closing: Closing) -> bool:
         index, base = self._store.index, self._batch.base
-        if index.head()[2] != base[2]:
+        if index.head()[2] != base[2] or not closing.replaces_current_files():
             return True
         return any(index.tool_revision(tool) > base[0] for tool in closing.tools()) or any(
             index.payload(payload.key) is not None for payload in self._batch.payloads

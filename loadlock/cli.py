@@ -99,6 +99,15 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--data", metavar="DIR", help="where the data files are, if not in the backup: the lake, or another backup")
     restore.add_argument("--from-mirror", action="store_true", help="rebuild a lost catalog in place")
 
+    compact = command("compact", "merge small files of closed days, move rows out of the catalog", "loadlock compact --lake fab.lake")
+    compact.add_argument("--all", action="store_true", help="what is not due yet, too")
+    expire = command("expire", "let old snapshots go", "loadlock expire --dry-run --lake fab.lake")
+    expire.add_argument("--keep-days", type=float, metavar="DAYS", help="keep younger ones (default: as configured, 30)")
+    sweep = command("sweep", "remove data files that no snapshot names", "loadlock sweep --dry-run --lake fab.lake")
+    sweep.add_argument("--older-than", type=float, metavar="HOURS", help="leave younger ones alone (default: as configured, 24)")
+    for maintenance in (compact, expire, sweep):
+        maintenance.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
+
     keys = commands.add_parser("keys", help="keys that sign checkpoints and approvals").add_subparsers(
         dest="action", metavar="ACTION", required=True
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadlock import __version__
+from storage import sweeping
 from storage.catalog import EXTENSIONS, attach_sql, connect, extension_path
 from storage.errors import LoadlockError
 from storage.files import write_durably
@@ -109,11 +110,11 @@ def _lake(path: Path, wait_s: float) -> list[dict[str, Any]]:
     free = os.statvfs(store.path)
     free_bytes = free.f_bavail * free.f_frsize
     checks.append(_check("free space", "warn" if free_bytes < 1 << 30 else "good", f"{free_bytes:,} bytes"))
-    named = {Path(row[0]).name for row in store.rows("SELECT path FROM __ducklake_metadata_lake.ducklake_data_file")}
+    named = {Path(row[0]).name for row in store.rows(sweeping.NAMED)}
     orphans = [item for item in (store.data / "main").rglob("*") if item.is_file() and item.name not in named]
     if orphans:
         checks.append(
-            _check("orphans", "warn", f"{len(orphans)} files that no snapshot names, left by interrupted runs; they harm nothing")
+            _check("orphans", "warn", f"{len(orphans)} files that no snapshot names, of interrupted runs; 'loadlock sweep' removes them")
         )
     script = attach_sql(store.path / "catalog.sqlite", store.data)
     if (store.path / "attach.sql").read_text(encoding="utf-8") != script:

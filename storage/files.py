@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.locks import Mark
 from storage.pieces import Piece, tables, traces_schema
 from storage.schema import arrow_schema
 from storage.tracepages import encode_traces
@@ -149,6 +150,7 @@ class Stager:
         self._row_group_rows = row_group_rows
         self._writer = writer
         self.files: list[StagedFile] = []
+        self._mark: Mark | None = None
 
     def write(self, name: str, table: pa.Table) -> StagedFile:
         """Make ``table`` durable as a file of the lake's table ``name``."""
@@ -177,6 +179,8 @@ class Stager:
 
     def _stage(self, name: str, parts: Sequence[bytes | pa.Buffer], rows: int) -> StagedFile:
         path = self._data / "main" / name / f"{self._name()}.parquet"
+        if self._mark is None:
+            self._mark = Mark(self._data.parent, path.stem)
         write_durably(path, *parts)
         digest = hashlib.sha256()
         for part in parts:
@@ -200,6 +204,13 @@ class Stager:
         """Remove every staged file: the batch will not be committed."""
         for staged in list(self.files):
             self.forget(staged)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the mark that keeps the staged files from being swept: they were committed, or are no more."""
+        if self._mark is not None:
+            self._mark.remove()
+            self._mark = None
 
 
 def _conform(table: pa.Table, name: str) -> pa.Table:

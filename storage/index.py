@@ -227,6 +227,16 @@ class Index:
             )
         return first
 
+    def counter(self, name: str) -> int | None:
+        """Return a number that was noted under ``name``."""
+        row = self._db.execute("SELECT next FROM counter WHERE name = ?", [name]).fetchone()
+        return None if row is None else int(row[0])
+
+    def note(self, **numbers: int) -> None:
+        """Note numbers under names of their own."""
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?)", list(numbers.items()))
+
     def windows_after(self, tool: str, chamber: str, from_us: int) -> list[Window]:
         """Return the event windows of a chamber that end after, or are open at, ``from_us``, in order of start."""
         before = self._db.execute(

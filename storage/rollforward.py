@@ -37,11 +37,18 @@ def roll_forward(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
     if (stood, known) == (seq, digest):
         index.stand_at(snapshot)
         return
-    if stood and rows(connection, "SELECT hash FROM lake.main.ledger WHERE seq = ?", [stood]) != [(known,)]:
+    same = stood and rows(connection, "SELECT hash FROM lake.main.ledger WHERE seq = ?", [stood]) == [(known,)]
+    if stood and (not same or _settled_after(connection, stood)):
         index.clear()
         stood = 0
     index.apply(_delta(connection, stood, int(seq), str(digest)))
     index.stand_at(snapshot)
+
+
+def _settled_after(connection: duckdb.DuckDBPyConnection, stood: int) -> bool:
+    """Tell whether a compaction dropped revisions that an index at ledger entry ``stood`` has yet to hear of."""
+    bodies = rows(connection, "SELECT body FROM lake.main.ledger WHERE seq > ? AND action = 'compact'", [stood])
+    return any(json.loads(body).get("settled", 0) > stood for (body,) in bodies)
 
 
 def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: str) -> IndexDelta:

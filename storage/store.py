@@ -26,6 +26,7 @@ from storage.index import Head, Index, IndexDelta
 from storage.keeper import Keeper, check_catalog
 from storage.locks import in_turn, writer_lock
 from storage.mirror import Mirror
+from storage.mirrorbase import inlined, inlined_tables
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
 
@@ -52,6 +53,10 @@ STEPS = (
 
 OPTIONS = {"parquet_compression": "zstd", "parquet_version": "2", "parquet_row_group_size": "131072", "target_file_size": "256MB"}
 COMMIT_TRIES = 5
+REMOVED_TOGETHER = 500
+"""Files that one DELETE lets go of: DuckLake finds them by name, and looks at its list of files once for all."""
+
+LIVE = "(SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL)"
 
 Step = Callable[[str], None]
 
@@ -67,7 +72,11 @@ def utc_now() -> datetime:
 
 @dataclass(slots=True)
 class Change:
-    """What one commit makes visible, all of it or nothing. ``deleted``: table -> SQL predicate of rows to delete, before others come."""
+    """What one commit makes visible, all of it or nothing.
+
+    ``deleted``: table -> SQL predicate of rows to delete, before others come. ``flushed``: table -> row id up to which the rows that the
+    catalog itself holds leave it (a file of ``files`` holds them). ``expired``: snapshots that the catalog forgets.
+    """
 
     action: str
     actor: str
@@ -78,6 +87,8 @@ class Change:
     removed: dict[str, list[Path]] = field(default_factory=dict)
     rows: dict[str, pa.Table] = field(default_factory=dict)
     deleted: dict[str, str] = field(default_factory=dict)
+    flushed: dict[str, int] = field(default_factory=dict)
+    expired: list[int] = field(default_factory=list)
 
 
 class Store:
@@ -231,6 +242,9 @@ class Store:
             self._remove(table, paths)
         for table, predicate in change.deleted.items():
             execute(f"DELETE FROM lake.main.{table} WHERE {predicate}")
+        left = {table: self._flush(table, last) for table, last in change.flushed.items()}
+        if change.expired:  # its answer holds times with a zone, which Python can't take without pytz
+            execute("SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => ?)", [change.expired]).fetchall()
         self.on_step("files_removed")
         for table in sorted({staged.table for staged in change.files}):
             paths_added = [str(staged.path) for staged in change.files if staged.table == table]
@@ -252,18 +266,30 @@ class Store:
                 execute("ROLLBACK")
                 raise IntegrityError(f"{staged.path}: a staged file vanished or changed before the commit; run the same command again")
         self.on_step("files_checked")
-        self._keeper.record(change, entry, snapshot, self.on_step)
+        self._keeper.record(change, entry, snapshot, left, self.on_step)
         execute("COMMIT")
 
     def _remove(self, table: str, paths: Sequence[Path]) -> None:
         """Let go of whole files: by default DuckLake would note each of their rows as deleted and go on naming the file."""
         if not paths:
             return
+        names = [path.name for path in paths]
+        if self.rows(f"SELECT count(*) FROM {LIVE} WHERE split_part(path, '/', -1) IN (SELECT unnest(?))", [names]) != [(len(names),)]:
+            self.connection.execute("ROLLBACK")
+            raise IntegrityError(f"{table}: another commit removed files that this one replaces; run the same command again")
         limit = f"CALL lake.set_option('data_inlining_row_limit', ?, table_name => '{table}')"
         self.connection.execute(limit, [0])
-        for path in paths:
-            self.connection.execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+        for start in range(0, len(paths), REMOVED_TOGETHER):
+            some = [str(path) for path in paths[start : start + REMOVED_TOGETHER]]
+            self.connection.execute(f"DELETE FROM lake.main.{table} WHERE filename IN ({', '.join('?' * len(some))})", some)
         self.connection.execute(limit, [INLINE_ROWS])
+
+    def _flush(self, table: str, last: int) -> list[pa.Table]:
+        """Take the rows up to row id ``last`` out of the catalog, return those that stay in it."""
+        names = inlined_tables(self.connection, table)
+        where = f"filename IN ({', '.join('?' * len(names))}) AND rowid <= ?"
+        self.connection.execute(f"DELETE FROM lake.main.{table} WHERE {where}", [*names, last])
+        return list(inlined(self.connection, table))
 
     def _insert(self, table: str, values: pa.Table) -> None:
         if values.num_rows == 0:
@@ -349,7 +375,7 @@ def _first_body(software: str) -> dict[str, Any]:
 
 
 def _check_empty(path: Path) -> None:
-    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", ".")
+    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "staging", ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")

@@ -60,6 +60,8 @@ def ingest(options: argparse.Namespace) -> int:
                 jobs=options.jobs,
                 progress=report,
             )
+            if lake.last_upkeep:
+                print(f"loadlock: {lake.last_upkeep}", file=sys.stderr)
     except Busy as error:
         summary = Summary()
         summary.busy = str(error)
