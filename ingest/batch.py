@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest import repeated
+from ingest import judgement, repeated
 from ingest.account import Payload
 from ingest.config import Config
 from ingest.eventbook import Arrived, EventBook
@@ -109,6 +109,7 @@ class Batch:
         account = payload.account
         account.bytes_other += decoded.other_bytes
         account.frames_other += decoded.other_frames
+        payload.frames += len(decoded.frame_start) + decoded.other_frames
         for rejected in decoded.rejected:
             self._reject(payload, rejected)
         self._pending.add(payload.number, decoded)
@@ -117,6 +118,7 @@ class Batch:
 
     def _reject(self, payload: Payload, rejected: Rejected) -> None:
         account = payload.account
+        payload.note(rejected)
         tool = rejected.tool or payload.tool
         if rejected.rows:
             account.frames_quarantined += 1
@@ -213,6 +215,7 @@ class Batch:
 
     def _book(self, segment: Segment, outcome: Outcome, rank: np.ndarray) -> None:
         """Enter frames, bytes, records and samples in the payloads' accounts; ``rank`` holds the outcomes of event frames."""
+        judgement.count_rows(self.payloads, segment, outcome, self.registry)
         framed = segment.frame >= 0
         np.minimum.at(rank, segment.frame[framed], outcome.state[framed])
         size = segment.frame_stop - segment.frame_start

@@ -12,9 +12,11 @@ import pyarrow as pa
 from ingest import features
 from ingest.account import Account
 from ingest.batch import Batch
+from ingest.circuits import Breakers, index_rows, microseconds
 from ingest.gaps import Gap, gap_count, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
+from storage.circuits import TOOL, Circuit, log_table
 from storage.files import SPLIT
 from storage.index import Facts, IndexDelta, Window
 from storage.schema import ACCOUNT, arrow_schema, rows_table
@@ -31,8 +33,16 @@ class Closing:
     """A finished batch that can be committed as any ledger seq."""
 
     def __init__(
-        self, batch: Batch, *, actor: str, software: str, config_digest: str | None, refused: Sequence[dict[str, str]] = ()
+        self,
+        batch: Batch,
+        *,
+        actor: str,
+        software: str,
+        config_digest: str | None,
+        refused: Sequence[dict[str, str]] = (),
+        breakers: Breakers,
     ) -> None:
+        self._breakers = breakers
         self._refused = list(refused)
         self._batch = batch
         self._actor = actor
@@ -186,7 +196,7 @@ class Closing:
         return rows_table("streams_log", rows)
 
     def _payload_rows(self, seq: int, now: datetime) -> pa.Table:
-        stamp = _microseconds(now)
+        stamp = microseconds(now)
         rows = []
         for payload in self._batch.payloads:
             row = payload.row()
@@ -201,7 +211,7 @@ class Closing:
         for tool, trace in pairs:
             known |= {(tool, trace, position): named for position, named in self._batch.store.index.sensors(tool, trace).items()}
         rows = []
-        stamp = _microseconds(now)
+        stamp = microseconds(now)
         for tool, trace, layout in self._batch.layouts:
             for position, sensor in enumerate(layout, start=1):
                 if known.get((tool, trace, position)) != tuple(sensor):
@@ -211,13 +221,16 @@ class Closing:
         return rows_table("sensors", rows)
 
     def _circuit_rows(self, seq: int) -> pa.Table:
-        fresh = [tool for tool in self.tools() if self._batch.store.index.tool_revision(tool) == 0]
-        return rows_table("circuits_log", [(tool, "closed", "first data", None, None, 0, seq) for tool in fresh])
+        changes = self._breakers.changes()
+        known = {circuit.tool for circuit in changes if circuit.kind == TOOL}
+        fresh = [tool for tool in self.tools() if tool not in known and self._batch.store.index.tool_revision(tool) == 0]
+        return log_table([*changes, *(Circuit(TOOL, tool, reason="first data") for tool in fresh)], seq)
 
     def _body(self) -> dict[str, Any]:
         batch = self._batch
         root = batch.store.path
-        return {
+        story = self._breakers.story()
+        return ({"circuits": story} if story else {}) | {
             "software": self._software,
             "config_digest": self._config_digest,
             "refused": self._refused,
@@ -265,13 +278,9 @@ class Closing:
             chambers=batch.windows.chambers(),
             checkpoints_void=void,
             checkpoints=kept,
+            circuits=index_rows(self._breakers.changes(), seq),
         )
 
 
 def _joined(name: str, tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables) if tables else rows_table(name, [])
-
-
-def _microseconds(moment: datetime) -> int:
-    delta = moment - datetime(1970, 1, 1)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

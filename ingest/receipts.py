@@ -42,7 +42,7 @@ class Summary(BaseModel):
     receipts: list[Receipt] = []
     skipped: list[str] = []
     busy: str | None = Field(default=None, exclude=True)
-    """Why the lock or the catalog was not to be had; what was not committed is deferred."""
+    """Why the call has to be made again (the lock or the catalog was not to be had, bytes have no place to wait in)."""
     named_skipped: bool = Field(default=False, exclude=True)
     """A file that the caller named itself was skipped: a usage error."""
 
