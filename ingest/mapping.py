@@ -240,8 +240,7 @@ class TableMapping:
             batch.refuse_undecodable(part, reasons)
         if bound.tool.column is not None:
             _mark(reasons, tool.among({""}), _NO_TOOL)
-            if self._walled:
-                _mark(reasons, tool.among(self._walled, bound.tool.prefix), _WALLED)
+            _mark(reasons, tool.among(self._walled, bound.tool.prefix), _WALLED)
         times = rows.times(bound.time, self.clock)
         _mark(reasons, times.kinds == VOID, _NO_TIME)
         _mark(reasons, times.kinds == UNREAD, _BAD_TIME)
@@ -355,9 +354,8 @@ class _Batch:
         """Mark the rows whose text isn't UTF-8."""
         if part.column is None:
             return
-        coded = self.texts(part)
-        if None in coded.texts:
-            _mark(reasons, coded.among({None}), _BAD_TEXT)
+        if None in self.texts(part).texts:
+            _mark(reasons, self.texts(part).among({None}), _BAD_TEXT)
 
     def _distinct(self, parts: Sequence[Part], kept: Int64) -> tuple[Int64, Int64]:
         """Return int64[n] numbers of the distinct combinations of the parts' columns, and the kept row where each is first met."""

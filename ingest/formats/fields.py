@@ -25,7 +25,8 @@ class Coded(NamedTuple):
 
     def among(self, wanted: Set[str | None] | Set[str], prefix: str = "") -> npt.NDArray[np.bool_]:
         """Return bool[n]: which texts, after ``prefix``, are ``wanted``."""
-        return np.isin(self.codes, [code for code, text in enumerate(self.texts) if (text if text is None else prefix + text) in wanted])
+        found = [code for code, text in enumerate(self.texts) if (text if text is None else prefix + text) in wanted]
+        return np.isin(self.codes, found) if found else np.zeros(len(self.codes), np.bool_)
 
 
 class Numbers(NamedTuple):
