@@ -17,7 +17,7 @@ from ingest.judgement import Member, judge, sole_tool
 from ingest.receipts import Receipt, Summary
 from ingest.recent import Recent
 from ingest.sources import Delivery
-from storage.circuits import HALF_OPEN, OPEN, TOOL
+from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
 from storage.index import IndexDelta
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
@@ -53,6 +53,7 @@ class Group:
         settings = self._settings
         batch = Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent, settings.arena)
         self._breakers = Breakers(self._store.index.circuits(), settings.config.circuit, self._now_us)  # not older than the batch's base
+        batch.derived.off = self._breakers.state(DERIVED, DEPENDENCY) == OPEN
         return batch
 
     def fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
@@ -273,6 +274,7 @@ class Group:
                 summary.batches.append(self._batch.batch_id)
             summary.windows += self._closing.windows
             summary.features += self._closing.features
+            summary.owed += self._closing.owed
             summary.gaps += self._closing.gaps
         for payload in committed:
             summary.add(payload.account)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
+from ingest import derived
 from ingest.config import Config
 from ingest.group import Group, deferred
 from ingest.intake import Settings
@@ -35,6 +36,8 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     items = _skip(iter(found), pushed, summary)
     try:
         store.ensure_index(settings.wait_s)
+        if not settings.dry_run:
+            derived.make_up(store, settings)
         more, recent = True, Recent()
         while more:
             group = Group(store, settings, recent)
