@@ -7,16 +7,24 @@ is decided anew under the writer lock comes to the same.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import duckdb
 
 from ingest.errors import UsageError
 from ingest.thresholds import CircuitSection, Thresholds
-from storage.circuits import CLOSED, HALF_OPEN, OPEN, TOOL, Circuit, log_table
+from storage.circuits import CATALOG, CLOSED, DATA_STORE, DEPENDENCY, HALF_OPEN, OPEN, TOOL, Circuit, log_table
+from storage.errors import Busy, CatalogDown, LoadlockError, StoreDown
 from storage.index import IndexDelta
 from storage.ledger import Entry
 from storage.store import Change, Store
+
+if TYPE_CHECKING:
+    from ingest.intake import Settings
 
 REASON_CHARACTERS = 500
 """A reason is kept up to this length: it may quote what was sent."""
@@ -97,6 +105,20 @@ class Breakers:
         elif circuit.failures:
             self._now[kind, tool] = circuit._replace(failures=0)
 
+    def recover(self, troubles: Iterable[tuple[str, str, int, int]]) -> None:
+        """Close the circuits of the catalog and the data store: what is committed now proves that they work again.
+
+        ``troubles``: (dependency, reason, since, failures) of what failed so that the lake could not even write it down.
+        """
+        for dependency, reason, since_us, failures in troubles:
+            if self.circuit(DEPENDENCY, dependency).state != OPEN:
+                down = Circuit(DEPENDENCY, dependency, OPEN, reason, since_us, since_us, failures)
+                self._known[DEPENDENCY, dependency] = self._now[DEPENDENCY, dependency] = down
+        for dependency in (CATALOG, DATA_STORE):
+            circuit = self.circuit(DEPENDENCY, dependency)
+            if circuit.state == OPEN:
+                self._now[DEPENDENCY, dependency] = closed(circuit, f"it works again; before, {circuit.failures} times: {circuit.reason}")
+
     def limits(self, tool: str) -> Thresholds:
         """Return the thresholds of a tool."""
         return self._section.of(tool)
@@ -137,6 +159,22 @@ def record(store: Store, circuits: list[Circuit], body: dict[str, Any], actor: s
             rows={"circuits_log": log_table(circuits, seq)},
         )
     )
+
+
+def note_down(store: Store, error: Busy, settings: Settings) -> None:
+    """Open the circuit of the dependency that failed, as far as the lake can take it; else the working index remembers it."""
+    down = DATA_STORE if isinstance(error, StoreDown) else CATALOG if isinstance(error, CatalogDown) else None
+    if down is None or settings.dry_run:
+        return
+    now_us = microseconds(store.clock())
+    with suppress(sqlite3.Error, OSError):
+        store.index.note_trouble(down, str(error)[:REASON_CHARACTERS], now_us)
+    if down == DATA_STORE:
+        with suppress(LoadlockError, duckdb.Error, OSError), store.locked(1.0):
+            breakers = Breakers(store.index.circuits(), settings.config.circuit, now_us)
+            breakers.trip(DATA_STORE, str(error), DEPENDENCY)
+            if breakers.changes():
+                record(store, breakers.changes(), {"software": settings.software, "circuits": breakers.story()}, settings.actor)
 
 
 def reset(store: Store, tool: str, *, reason: str, actor: str, software: str, wait_s: float) -> list[Circuit]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ingest.circuits import Breakers, index_rows, microseconds, record
 from storage.circuits import DEPENDENCY, DERIVED, OPEN, log_table
+from storage.errors import Busy
 from storage.index import IndexDelta, Window
 from storage.schema import rows_table
 from storage.store import Change, Store
@@ -36,6 +37,8 @@ class Derived:
         """Keep a failure of the ``with`` block from the core, and remember it."""
         try:
             yield
+        except Busy:  # a dependency of the core, too
+            raise
         except Exception as error:  # whatever it is: traces, events and ledger go on without
             self.fault = f"{type(error).__name__}: {error}"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+
+import duckdb
 
 from ingest import intake
 from ingest.account import Payload
@@ -18,7 +20,9 @@ from ingest.receipts import Receipt, Summary
 from ingest.recent import Recent
 from ingest.sources import Delivery
 from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
+from storage.errors import CatalogDown, StoreDown
 from storage.index import IndexDelta
+from storage.patience import patiently
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
 
@@ -53,15 +57,44 @@ class Group:
         settings = self._settings
         batch = Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent, settings.arena)
         self._breakers = Breakers(self._store.index.circuits(), settings.config.circuit, self._now_us)  # not older than the batch's base
+        self._breakers.recover(self._store.index.troubles())
         batch.derived.off = self._breakers.state(DERIVED, DEPENDENCY) == OPEN
         return batch
 
     def fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
         """Decode deliveries until the group is full; return False when there are no more. Nothing is left behind on an error."""
-        with self._swept(), self._store.reading():
-            more = self._fill(items, pushed)
+        more = True
+
+        def work() -> None:
+            nonlocal more
+            if self.members:  # a try before this one failed
+                self._again()
+            else:
+                more = self._fill(items, pushed)
             self.close()
+
+        with self._swept():
+            self._steadily(work)
         return more
+
+    def _steadily(self, work: Callable[[], None]) -> None:
+        """Do ``work`` at one snapshot; where the catalog fails, open it anew and try again, a bounded number of times."""
+
+        def once() -> None:
+            try:
+                with self._store.reading():
+                    work()
+            except duckdb.OperationalError:
+                self._store.reconnect()
+                raise
+
+        try:
+            patiently(once, duckdb.OperationalError)
+        except duckdb.OperationalError as error:
+            raise CatalogDown(
+                f"the lake can't be read ({error}); nothing was changed. Run the same command again; "
+                "if that does not help, 'loadlock audit verify' names what is damaged"
+            ) from error
 
     @contextmanager
     def _swept(self) -> Iterator[None]:
@@ -186,13 +219,19 @@ class Group:
                     if self._moved():
                         for member in self.members:
                             member.forgive()
-                        with self._store.reading():
-                            self._again()
-                            self.close()
-                with self._settings.stages("commit"):
-                    self._commit()
+                        self._steadily(self._anew)
+                try:
+                    with self._settings.stages("commit"):
+                        self._commit()
+                except StoreDown:  # before COMMIT: no snapshot names these files
+                    self._batch.stager.discard()
+                    raise
         if self._closing is None:
             self._record_refusals()
+
+    def _anew(self) -> None:
+        self._again()
+        self.close()
 
     def _commit(self) -> None:
         closing = self._closing

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from ingest import derived
+from ingest.circuits import note_down
 from ingest.config import Config
 from ingest.group import Group, deferred
 from ingest.intake import Settings
@@ -41,18 +42,18 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
         more, recent = True, Recent()
         while more:
             group = Group(store, settings, recent)
-            more = group.fill(items, pushed)
-            if group.members:
-                try:
-                    group.settle()
-                except Busy as error:
-                    group.defer(f"busy: {error}")
-                    group.report(summary)
-                    raise
+            try:
+                more = group.fill(items, pushed)
+                group.settle()
+            except Busy as error:
+                group.defer(f"busy: {error}")
                 group.report(summary)
+                raise
+            group.report(summary)
             recent = group.recent
     except Busy as error:
         summary.busy = str(error)
+        note_down(store, error, settings)
         for delivery in items:
             summary.book(deferred(delivery, f"busy: {error}"))
     summary.seconds = round(time.monotonic() - begin, 6)
