@@ -240,7 +240,10 @@ class Closing:
     def _circuit_rows(self, seq: int) -> pa.Table:
         changes = self._breakers.changes()
         known = {circuit.tool for circuit in changes if circuit.kind == TOOL}
-        fresh = [tool for tool in self.tools() if tool not in known and self._batch.store.index.tool_revision(tool) == 0]
+        index = self._batch.store.index
+        fresh = [
+            tool for tool in self.tools() if tool not in known and not (index.tool_revision(tool) or index.circuit_revision(TOOL, tool))
+        ]
         return log_table([*changes, *(Circuit(TOOL, tool, reason="first data") for tool in fresh)], seq)
 
     def _body(self) -> dict[str, Any]:

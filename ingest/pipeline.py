@@ -1,10 +1,12 @@
 """The story of a batch, top-down.
 
 1. Deliveries are gathered into a group (:mod:`ingest.group`): up to 64 MiB or two seconds, one commit.
-2. Each is read, unpacked, hashed and decoded in chunks (:mod:`ingest.intake`, :mod:`ingest.formats`); a known key is replayed or refused.
+2. Each is read, unpacked, hashed and decoded in chunks (:mod:`ingest.intake`, :mod:`ingest.formats`); a known key is replayed or refused,
+   and what comes from a tool whose circuit is open is deferred (:mod:`ingest.circuits`).
 3. What was decoded waits in a segment (:mod:`ingest.segment`); when it is full it is decided over (:mod:`ingest.keys`,
    :mod:`ingest.eventbook`, :mod:`ingest.windowbook`) and written as sorted rows (:mod:`ingest.batch`, :mod:`ingest.tracefile`).
-4. The batch is closed (:mod:`ingest.closing`): final windows, rows that moved (:mod:`ingest.reassign`), features, gaps, accounts.
+4. What is mostly rubbish is left out (:mod:`ingest.judgement`), and the others are decoded anew. Then the batch is closed
+   (:mod:`ingest.closing`): final windows, rows that moved (:mod:`ingest.reassign`), features (:mod:`ingest.derived`), gaps, accounts.
 5. Under the writer lock it is committed once (:class:`storage.store.Store`); if another commit touched the same tools meanwhile, it is
    decided anew first.
 6. The receipts go out.

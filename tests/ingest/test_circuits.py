@@ -264,6 +264,9 @@ def test_reset_is_a_ledger_entry_with_actor_and_reason(site):
     action, actor, body = site.entries()[-1]
     assert (action, actor, body["reason"]) == ("circuit_reset", "kim", "pump swapped")
     assert reset(site.lake.store, "X", reason="again", actor="kim", software="1", wait_s=1) == []
+    site.put("X/1.csv", rows(0))  # its first data say nothing new of the circuit
+    site.ingest()
+    assert site.lake.sql("select reason from circuits").fetchall() == [("reset by kim: pump swapped",)]
     with pytest.raises(UsageError, match="there are: X"):
         reset(site.lake.store, "Q", reason="?", actor="kim", software="1", wait_s=1)
     with pytest.raises(UsageError, match="--reason"):
