@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ingest.errors import ConfigError
 from ingest.records import Context
+from ingest.thresholds import CircuitSection, Overrides
 
 CAPTURES = ("tool", "chamber", "lot", "wafer", "recipe", "step")
 CONTEXTS = Context._fields
@@ -178,17 +179,6 @@ class TableSection(Section):
         if value != "*" and any(item.column is None for item in value):
             raise ValueError('a sensor of a table is "COLUMN" or { column = "COLUMN", name = "..." }')
         return value
-
-
-class CircuitSection(Section):
-    """Thresholds of the circuits; the policy uses them, per tool where named."""
-
-    failures: int = 5
-    ratio: float = 0.5
-    minimum_bytes: int = 1 << 20
-    minimum_frames: int = 1000
-    cool_down: float = 300.0
-    tools: dict[str, dict[str, float]] = {}
 
 
 class ApprovalSection(Section):
@@ -378,7 +368,7 @@ def parse(text: str, name: str = "configuration") -> Config:
 def _suggestion(data: Mapping[str, Any], location: tuple[Any, ...]) -> str:
     import difflib
 
-    sections = set(Section.__subclasses__())
+    sections: set[type[BaseModel]] = {Overrides, CircuitSection, *Section.__subclasses__()}
     known = {field for model in sections for field in model.model_fields}
     close = difflib.get_close_matches(str(location[-1]), sorted(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -26,6 +26,10 @@ NO_TIME = np.iinfo(np.int64).min
 """``time_us`` of an event whose report holds no time."""
 
 
+WALLED = "circuit_open"
+"""Why a sound row is rejected: the circuit of its tool is open."""
+
+
 class StreamKey(NamedTuple):
     """(tool, chamber, trace, key values as JSON text or ''): the scope of a sequence."""
 

@@ -33,6 +33,11 @@ class Delivery:
     dialect: dict[str, Any] | None = None
     """What was settled about the file that these rows were cut from: see ``ingest.formats.table``."""
 
+    @property
+    def has_place(self) -> bool:
+        """Tell whether the bytes stay somewhere when they are not taken: in a file, or in the quarantine."""
+        return self.path is not None or bool(self.replays)
+
     def open(self) -> BinaryIO:
         """Open the delivered bytes."""
         if self.data is not None:

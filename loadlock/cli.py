@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 
     circuits = commands.add_parser("circuits", help="the breakers of tools").add_subparsers(dest="action", metavar="ACTION", required=True)
     command("list", "list circuits", "loadlock circuits list --lake fab.lake", into=circuits)
+    reset = command(
+        "reset", "close a circuit by hand", 'loadlock circuits reset ETCH01 --reason "sensor replaced" --lake fab.lake', into=circuits
+    )
+    reset.add_argument("tool", metavar="TOOL", help="the tool, or the dependency, whose circuit it is")
+    reset.add_argument("--reason", required=True, metavar="TEXT", help="why; the ledger keeps it")
 
     backup = command("backup", "back up catalog and ledger, and the data files", "loadlock backup /backups/monday --data --lake fab.lake")
     backup.add_argument("folder", metavar="DIR", help="a new folder")

@@ -12,8 +12,8 @@ from typing import Any
 
 import duckdb
 
+from ingest import circuits, intake, pipeline, replay, sources, status, upkeep
 from ingest import config as configuration
-from ingest import intake, pipeline, replay, sources, status, upkeep
 from ingest import jobs as workers
 from ingest.config import Config
 from ingest.receipts import Summary
@@ -21,6 +21,7 @@ from ingest.timing import Stages
 from loadlock import __version__
 from storage import digest, expiry, maintenance, sweeping, verify
 from storage.catalog import open_catalog, show_views
+from storage.circuits import Circuit
 from storage.errors import KeyReused, LoadlockError
 from storage.store import Step, Store, create, exists, no_step
 from storage.upkeep import Items, Upkeep
@@ -131,6 +132,10 @@ class Lake:
         """Decode quarantined spans again, all open ones or those of ``ids``, with today's code and configuration."""
         settings = self._settings(config)
         return replay.replay(self.store, list(ids), settings)
+
+    def reset_circuit(self, tool: str, *, reason: str) -> list[Circuit]:
+        """Close the circuit of ``tool`` by hand; the ledger keeps who did it, and why. Returns what was not closed."""
+        return circuits.reset(self.store, tool, reason=reason, actor=actor(), software=__version__, wait_s=self.wait_s)
 
     def _settings(
         self, config: Config | Source | None, *, dry_run: bool = False, progress: intake.Progress | None = None

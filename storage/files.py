@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -13,7 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.errors import StoreDown
 from storage.locks import Mark
+from storage.patience import patiently
 from storage.pieces import Piece, tables, traces_schema
 from storage.schema import arrow_schema
 from storage.tracepages import encode_traces
@@ -72,10 +75,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def temporary_of(path: Path) -> Path:
+    """Return the name under which ``path`` is written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def write_durably(path: Path, *parts: bytes | pa.Buffer) -> None:
     """Write ``parts``, one after the other, under a temporary name in the same folder, fsync, rename to ``path``, fsync the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     with open(temporary, "wb") as file:
         file.writelines(parts)
         file.flush()
@@ -181,7 +189,15 @@ class Stager:
         path = self._data / "main" / name / f"{self._name()}.parquet"
         if self._mark is None:
             self._mark = Mark(self._data.parent, path.stem)
-        write_durably(path, *parts)
+        try:
+            patiently(lambda: write_durably(path, *parts), OSError)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary_of(path).unlink(missing_ok=True)
+            raise StoreDown(
+                f"{path}: the data store does not take it ({error.strerror or error}); nothing of the batch was committed. "
+                "Make room or bring the store back, and run the same command again"
+            ) from error
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)

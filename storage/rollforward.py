@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from storage import circuits
 from storage.catalog import rows
 from storage.index import Facts, Index, IndexDelta, Window, window_of
 
@@ -101,6 +102,13 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         sensors=rows(connection, "SELECT tool, trace, position, sensor, unit, svid, source FROM lake.main.sensors ORDER BY valid_from"),
         chambers=chambers,
         checkpoints_void=[(tool, -(1 << 62)) for tool in touched],
+        circuits=circuits.logged(connection, stood),
+        owed=rows(
+            connection,
+            "SELECT window_id, arg_max(tool, revision), arg_max(owed, revision) FROM lake.main.features_owed_log WHERE revision > ? "
+            "GROUP BY window_id",
+            [stood],
+        ),
     )
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +19,14 @@ import pyarrow as pa
 
 from storage import ledger
 from storage.catalog import INLINE_ROWS, attach_sql, open_catalog, show_views
-from storage.errors import Busy, IntegrityError, NewerLake, NoLake
+from storage.errors import CatalogDown, IntegrityError, NewerLake, NoLake, StoreDown
 from storage.files import StagedFile, write_durably
 from storage.index import Head, Index, IndexDelta
 from storage.keeper import Keeper, check_catalog
 from storage.locks import in_turn, writer_lock
 from storage.mirror import Mirror
 from storage.mirrorbase import inlined, inlined_tables
+from storage.patience import patiently
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
 
@@ -52,11 +52,12 @@ STEPS = (
 """The numbered steps of a commit, in order; a crash before ``committed`` leaves nothing, a crash from it on leaves all."""
 
 OPTIONS = {"parquet_compression": "zstd", "parquet_version": "2", "parquet_row_group_size": "131072", "target_file_size": "256MB"}
-COMMIT_TRIES = 5
 REMOVED_TOGETHER = 500
 """Files that one DELETE lets go of: DuckLake finds them by name, and looks at its list of files once for all."""
 
 LIVE = "(SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL)"
+
+NOTHING = "nothing was changed. Run the same command again"
 
 Step = Callable[[str], None]
 
@@ -101,7 +102,7 @@ class Store:
         self.on_step = on_step
         self.clock = clock
         self.marker = _read_marker(path)
-        self.connection = self._connect()
+        self.connection = patiently_connected(self._connect)
         self._index: Index | None = None
         self._turn = threading.Lock()
         self._keeper = Keeper(path, Mirror(path / "mirror"))
@@ -210,17 +211,12 @@ class Store:
         change = build(seq + 1)
         entry = ledger.seal(seq + 1, self.clock(), change.actor, change.action, change.batch_id, change.body, previous)
         self.on_step("change_built")
-        for attempt in range(1, COMMIT_TRIES + 1):
-            try:
-                self._transact(change, entry, snapshot)
-                break
-            except duckdb.Error as error:
-                self._reconnect()
-                if self._recorded(entry):
-                    break
-                if attempt == COMMIT_TRIES:
-                    raise Busy(f"the catalog did not take the commit ({error}); nothing was changed. Run the same command again") from error
-                time.sleep(0.05 * 2**attempt)
+        try:
+            patiently(lambda: self._try_commit(change, entry, snapshot), duckdb.Error, OSError)
+        except OSError as error:
+            raise StoreDown(f"the data store failed while the batch was committed ({error}); {NOTHING}") from error
+        except duckdb.Error as error:
+            raise CatalogDown(f"the catalog did not take the commit ({error}); {NOTHING}") from error
         self.on_step("committed")
         change.index.seq, change.index.hash = entry.seq, entry.hash
         self.index.apply(change.index)
@@ -229,6 +225,15 @@ class Store:
         self._keeper.follow(self.connection, change, snapshot, self.index.head())
         self.on_step("mirror_followed")
         return entry
+
+    def _try_commit(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
+        """Commit, unless a try before, whose outcome was not to be known, did."""
+        try:
+            self._transact(change, entry, snapshot)
+        except (duckdb.Error, OSError):
+            self.reconnect()
+            if not self._recorded(entry):
+                raise
 
     def _transact(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
         execute = self.connection.execute
@@ -301,7 +306,8 @@ class Store:
         finally:
             self.connection.unregister("incoming")
 
-    def _reconnect(self) -> None:
+    def reconnect(self) -> None:
+        """Open the catalog anew after an error (rule R4)."""
         with contextlib.suppress(duckdb.Error):
             self.connection.execute("ROLLBACK")
         self.connection.close()
@@ -309,6 +315,14 @@ class Store:
 
     def _recorded(self, entry: ledger.Entry) -> bool:
         return bool(self.rows("SELECT 1 FROM lake.main.ledger WHERE seq = ? AND hash = ?", [entry.seq, entry.hash]))
+
+
+def patiently_connected(connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+    """Return what ``connect`` returns; raise :class:`CatalogDown` when the catalog can't be opened, in several tries."""
+    try:
+        return patiently(connect, duckdb.OperationalError)
+    except duckdb.OperationalError as error:
+        raise CatalogDown(f"the catalog can't be opened ({error}); {NOTHING}") from error
 
 
 def _read_marker(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "audit digest": "audit:digest",
     "audit checkpoint": "audit:checkpoint",
     "circuits list": "circuits:listing",
+    "circuits reset": "circuits:reset",
     "backup": "safekeeping:backup",
     "restore": "safekeeping:restore",
     "compact": "upkeep:compact",
