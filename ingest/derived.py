@@ -95,20 +95,23 @@ def _make_up(store: Store, settings: Settings, breakers: Breakers, owed: Sequenc
         "counts": {"windows": len(windows), "features": sum(len(piece.positions) for piece in found)},
         "files": [staged.entry(store.path) for staged in batch.stager.files],
     }
-    store.commit(
-        lambda seq: Change(
-            "features",
-            settings.actor,
-            batch.batch_id,
-            body,
-            IndexDelta(0, "", owed=rows, circuits=index_rows(breakers.changes(), seq)),
-            list(batch.stager.files),
-            rows={
-                "features_owed_log": rows_table("features_owed_log", [(*row, seq) for row in rows]),
-                "circuits_log": log_table(breakers.changes(), seq),
-            },
+    try:
+        store.commit(
+            lambda seq: Change(
+                "features",
+                settings.actor,
+                batch.batch_id,
+                body,
+                IndexDelta(0, "", owed=rows, circuits=index_rows(breakers.changes(), seq)),
+                list(batch.stager.files),
+                rows={
+                    "features_owed_log": rows_table("features_owed_log", [(*row, seq) for row in rows]),
+                    "circuits_log": log_table(breakers.changes(), seq),
+                },
+            )
         )
-    )
+    finally:
+        batch.stager.release()
     return True
 
 

@@ -226,6 +226,8 @@ class Group:
                 except StoreDown:  # before COMMIT: no snapshot names these files
                     self._batch.stager.discard()
                     raise
+                finally:
+                    self._batch.stager.release()
         if self._closing is None:
             self._record_refusals()
 
@@ -237,7 +239,6 @@ class Group:
         closing = self._closing
         if closing is not None:
             entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
-            self._batch.stager.release()
             self.entry_seq = entry.seq
             self.recent = self._batch.recent
             self.recent.revisions |= dict.fromkeys(closing.tools(), entry.seq)

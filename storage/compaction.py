@@ -120,6 +120,7 @@ def merge(upkeep: Upkeep, unit: Unit) -> dict[str, object] | None:
     store, stager = upkeep.store, upkeep.stager()
     paths = [file.path for file in unit.files]
     with ExitStack() as stack:
+        stack.callback(stager.release)
         with swept(stager):
             try:
                 staged = _write(upkeep, stager, unit, paths)
@@ -141,7 +142,6 @@ def merge(upkeep: Upkeep, unit: Unit) -> dict[str, object] | None:
         body |= {"files": [staged.entry(store.path)], "removed": done["paths"]}
         change = Change("compact", upkeep.actor, "", body, IndexDelta(0, ""), [staged], {unit.table: paths})
         entry = store.commit(lambda _seq: change)
-        stager.release()
     return done | {"bytes_after": staged.size, "ledger_seq": entry.seq}
 
 

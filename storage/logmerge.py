@@ -191,6 +191,7 @@ def compact_logs(upkeep: Upkeep, *, everything: bool = False, dry_run: bool = Fa
     """Flush and merge whatever is due, in one commit; return what was, or would be, done."""
     store, stager = upkeep.store, upkeep.stager()
     with ExitStack() as stack:
+        stack.callback(stager.release)
         with swept(stager):
             with store.reading():
                 seq = store.head()[0]
@@ -215,7 +216,6 @@ def compact_logs(upkeep: Upkeep, *, everything: bool = False, dry_run: bool = Fa
         flushed = {one.table: one.last for one in found if one.count}
         change = Change("compact", upkeep.actor, "", body, IndexDelta(0, ""), list(stager.files), removed, flushed=flushed)
         entry = store.commit(lambda _seq: change)
-        stager.release()
     return [item | {"ledger_seq": entry.seq} for item in items]
 
 
