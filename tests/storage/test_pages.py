@@ -257,6 +257,7 @@ def test_either_writer_stages_the_same_rows(tmp_path, writer):
     stager = Stager(tmp_path, lambda: "file", level=1, row_group_rows=6000, writer=writer)
     halves = [Piece(piece.shared, piece.names[j : j + 2], piece.positions[j : j + 2], piece.values[j : j + 2]) for j in (0, 2)]
     staged = stager.write_traces(iter(halves), set(), piece.values)
+    stager.release()
     assert (staged.rows, staged.size, staged.sha256) == (12_000, staged.path.stat().st_size, sha256_of(staged.path))
     file = pq.ParquetFile(staged.path)
     assert file.metadata.num_row_groups == 2
