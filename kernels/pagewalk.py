@@ -45,7 +45,7 @@ def _header(data, at, end):
             break
         if depth == 1:
             number += delta
-        if kind == 1 or kind == 2:
+        if kind in (1, 2):
             continue
         if kind == 12:
             depth += 1

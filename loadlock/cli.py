@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     log = command("log", "list ledger entries", "loadlock audit log --lake fab.lake", into=audit)
     log.add_argument("--last", type=int, default=0, metavar="N", help="only the last N")
     proof = command("verify", "prove the chain, the accounts and every file", "loadlock audit verify --lake fab.lake", into=audit)
+    proof.add_argument("--quick", action="store_true", help="the chain and the sizes of the files alone")
+    proof.add_argument("--all", action="store_true", help="compute all features anew, not a sample")
     proof.add_argument("--checkpoint", metavar="FILE", help="prove, too, that the ledger extends this signed checkpoint")
     proof.add_argument("--signer", metavar="KEY", help="the only public key (text or file) to be believed for it")
     command("digest", "order-independent digest of the content", "loadlock audit digest --lake fab.lake", into=audit)

@@ -155,9 +155,14 @@ class Lake:
         """Return the order-independent digest of the content."""
         return digest.content_digest(self.store)
 
-    def verify(self, progress: Callable[[int], None] = lambda _bytes: None) -> verify.Report:
-        """Prove the ledger, the accounts and every file."""
-        return verify.verify(self.store, progress)
+    def verify(
+        self, progress: Callable[[int], None] = lambda _bytes: None, *, quick: bool = False, every_feature: bool = False
+    ) -> verify.Report:
+        """Prove the ledger, the accounts, every file, and features; ``quick``: the chain and the files' sizes alone.
+
+        A sample of the features is computed anew, or all with ``every_feature``.
+        """
+        return verify.verify(self.store, progress, quick=quick, every_feature=every_feature)
 
 
 def open(path: Source, *, read_only: bool = False, wait: float = 600.0) -> Lake:
