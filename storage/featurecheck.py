@@ -58,14 +58,14 @@ def _compare(store: Store, tool: str, windows: Sequence[tuple[Any, ...]]) -> lis
     for row in stored:
         key, values, context = row[:3], row[3 : 3 + len(COLUMNS)], row[3 + len(COLUMNS) :]
         if key in seen:
-            bad[key[0]] = f"position {key[2]} of trace {key[1]} is there twice"
+            bad.setdefault(key[0], f"position {key[2]} of trace {key[1]} is there twice")
         seen.add(key)
         if key not in computed:
-            bad[key[0]] = f"position {key[2]} of trace {key[1]} has features and no samples"
+            bad.setdefault(key[0], f"position {key[2]} of trace {key[1]} has features and no samples")
         elif not np.array_equal(computed[key], np.asarray([np.nan if value is None else value for value in values], float), equal_nan=True):
-            bad[key[0]] = f"position {key[2]} of trace {key[1]} has other statistics than its samples give"
+            bad.setdefault(key[0], f"position {key[2]} of trace {key[1]} has other statistics than its samples give")
         elif context != by_id[key[0]]:
-            bad[key[0]] = "its feature rows name another context, start or end than the window"
+            bad.setdefault(key[0], "its feature rows name another context, start or end than the window")
     for key in computed.keys() - seen:
-        bad[key[0]] = f"position {key[2]} of trace {key[1]} has samples and no features"
+        bad.setdefault(key[0], f"position {key[2]} of trace {key[1]} has samples and no features")
     return [f"features of window {window_id} of {tool}: {text}" for window_id, text in sorted(bad.items())]

@@ -129,6 +129,16 @@ class Store:
                 self.connection.execute("RESET threads")
 
     @contextmanager
+    def uncached(self) -> Iterator[None]:
+        """Read files as they are on disk now, not as an earlier query found them."""
+        self.connection.execute("SET enable_external_file_cache = false")
+        try:
+            yield
+        finally:
+            if self.read_only:
+                self.connection.execute("RESET enable_external_file_cache")
+
+    @contextmanager
     def twin(self) -> Iterator[Store]:
         """Yield the same lake, opened once more for another thread of this process."""
         store = Store(self.path, read_only=self.read_only, on_step=self.on_step, clock=self.clock)

@@ -91,7 +91,8 @@ def verify(
     _accounts(store, listed, report)
     report.faults += compare(store)
     try:
-        report.windows, faults = feature_faults(store, every=every_feature)
+        with store.uncached():
+            report.windows, faults = feature_faults(store, every=every_feature)
         report.faults += faults
     except duckdb.Error as error:
         report.faults.append(f"features: they can't be computed anew ({str(error).splitlines()[0]})")
