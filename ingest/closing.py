@@ -225,7 +225,9 @@ class Closing:
             "chambers": [list(pair) for pair in batch.windows.chambers()],
             "counts": self.totals.figures() | {"windows": self.windows, "features": self.features, "gaps": self.gaps},
             "payloads": [
-                {"payload_id": p.payload_id, "key": p.key, "sha256": p.sha256, "size": p.size, "source": p.source} | p.account.figures()
+                {"payload_id": p.payload_id, "key": p.key, "sha256": p.sha256, "size": p.size, "source": p.source}
+                | p.account.figures()
+                | ({} if p.kept is None else {"kept": p.kept})
                 for p in batch.payloads
             ],
             "files": [staged.entry(root) for staged in batch.stager.files],

@@ -17,6 +17,7 @@ from ingest.receipts import Receipt, Summary
 from ingest.recent import Recent
 from ingest.sources import Delivery
 from storage.index import IndexDelta
+from storage.kept import keep
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
 
@@ -175,11 +176,13 @@ class Group:
             return
         with ExitStack() as stack:
             with self._swept():
+                self._keep()
                 stack.enter_context(self._store.locked(self._settings.wait_s))
                 if self._moved(self._closing):
                     with self._store.reading():
                         self._again()
                         self.close()
+                    self._keep()
             closing = self._closing
             if closing is None:
                 return
@@ -188,6 +191,16 @@ class Group:
             self.entry_seq = entry.seq
             self.recent = self._batch.recent
             self.recent.revisions |= dict.fromkeys(closing.tools(), entry.seq)
+
+    def _keep(self) -> None:
+        """Keep the delivered bytes in the lake, where the configuration says so."""
+        if not self._settings.config.lake.keep_payloads:
+            return
+        for member in self.members:
+            payload = member.payload
+            if payload is not None and payload.kept is None:
+                with self._settings.stages("keep"), member.delivery.open() as file:
+                    payload.kept = keep(self._store.path, payload.sha256, file)
 
     def defer(self, reason: str) -> None:
         """Give up the group's payloads for now: nothing of them was committed, the same command takes them again."""

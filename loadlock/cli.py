@@ -81,6 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     proof.add_argument("--all", action="store_true", help="compute all features anew, not a sample")
     proof.add_argument("--checkpoint", metavar="FILE", help="prove, too, that the ledger extends this signed checkpoint")
     proof.add_argument("--signer", metavar="KEY", help="the only public key (text or file) to be believed for it")
+    origin = command(
+        "trace", "from a sample back to its bytes", "loadlock audit trace --tool ETCH01 --trace 7 --seq 4711 --lake fab.lake", into=audit
+    )
+    origin.add_argument("--tool", required=True)
+    origin.add_argument("--trace", required=True, help="TRID, or the name of the table's mapping")
+    origin.add_argument("--seq", required=True, type=int, help="sample number")
+    origin.add_argument("--chamber")
+    origin.add_argument("--at", metavar="TIME", help="its time, ISO 8601 (UTC without a zone)")
+    origin.add_argument("--payload", metavar="FILE", help="the delivered file, if it is not where it was")
     command("digest", "order-independent digest of the content", "loadlock audit digest --lake fab.lake", into=audit)
     head = command(
         "checkpoint", "sign the ledger's head", "loadlock audit checkpoint --key me.pem --output head.json --lake fab.lake", into=audit

@@ -6,6 +6,7 @@ import getpass
 import os
 import secrets
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import duckdb
 
 from ingest import config as configuration
-from ingest import intake, pipeline, replay, sources, status
+from ingest import intake, pipeline, provenance, replay, sources, status
 from ingest import jobs as workers
 from ingest.config import Config
 from ingest.receipts import Summary
@@ -150,6 +151,16 @@ class Lake:
     def status(self) -> dict[str, Any]:
         """Return tools, rows, last batch, gaps, quarantine, conflicts, circuits and sizes."""
         return status.status(self.store)
+
+    def trace(
+        self, tool: str, trace: str, seq: int, *, chamber: str | None = None, at: datetime | None = None, payload: Source | None = None
+    ) -> list[dict[str, Any]]:
+        """Return every record under a sequence number: its samples, payload, byte span and ledger entry.
+
+        Where the delivered bytes are at hand (``payload``, the source's path, or kept in the lake), the decoded message too.
+        """
+        file = None if payload is None else Path(payload)
+        return provenance.trace(self.store, tool, trace, seq, chamber=chamber, at=at, payload=file)
 
     def digest(self) -> dict[str, str]:
         """Return the order-independent digest of the content."""

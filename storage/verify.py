@@ -13,6 +13,7 @@ import duckdb
 from storage.damage import Damage, Lineage, damage_of
 from storage.featurecheck import feature_faults
 from storage.filecheck import FileCheck, Recorded
+from storage.kept import FOLDER, kept_fault
 from storage.ledger import Entry, check_chain
 from storage.rebuild import compare
 from storage.store import Store
@@ -28,6 +29,10 @@ RANGES = (
     f"JOIN (SELECT DISTINCT table_id, column_id, column_name FROM {_META}.ducklake_column) c USING (table_id, column_id) "
     "WHERE c.column_name IN ('tool', 'ts', 'seq', 'window_id', 'payload_id', 'started_at', 'wafer')"
 )
+
+
+INGESTS = ("ingest", "reprocess", "repair")
+"""Actions whose entries name payloads that they committed."""
 
 
 @dataclass(slots=True)
@@ -85,7 +90,9 @@ def verify(
     current = {recorded.path for recorded, in_use in files if in_use}
     for path in sorted(set(known) - removed - current):
         report.faults.append(f"{path}: the ledger committed this file and nothing removed it, but the catalog does not name it")
-    report.orphans = orphans(store, {recorded.path for recorded, _ in files})
+    kept = kept_files(listed)
+    _check_kept(store, kept, report)
+    report.orphans = orphans(store, {recorded.path for recorded, _ in files} | set(kept))
     if quick:
         return report
     _accounts(store, listed, report)
@@ -152,9 +159,30 @@ def catalog_files(store: Store, known: dict[str, dict[str, Any]]) -> list[tuple[
 
 
 def orphans(store: Store, named: set[str]) -> list[str]:
-    """Return the data files that no snapshot names, relative to the lake: what interrupted runs left."""
-    files = (path for path in (store.data / "main").rglob("*") if path.is_file())
+    """Return the data files and kept payloads that nothing names, relative to the lake: what interrupted runs left."""
+    files = [path for folder in (store.data / "main", store.path / FOLDER) for path in folder.rglob("*") if path.is_file()]
     return sorted({path.relative_to(store.path).as_posix() for path in files} - named)
+
+
+def kept_files(listed: list[Entry]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return path -> (payload id, what the ledger keeps of the file) of the payloads that the lake keeps."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for entry in listed:
+        if entry.action in INGESTS:
+            named = json.loads(entry.body).get("payloads", ())
+            found |= {item["kept"]["path"]: (item["payload_id"], item["kept"]) for item in named if "kept" in item}
+    return found
+
+
+def _check_kept(store: Store, kept: dict[str, tuple[str, dict[str, Any]]], report: Report) -> None:
+    for path, (payload_id, entry) in kept.items():
+        report.files += 1
+        fault = kept_fault(store.path, entry, quick=report.quick)
+        if fault:
+            report.faults.append(f"{path}: {fault}")
+            report.damaged.append(Damage(path, FOLDER, fault, 0, None, [], [], [payload_id]))
+        else:
+            report.bytes += entry["size"]
 
 
 def _check_files(

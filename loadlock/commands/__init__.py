@@ -23,6 +23,7 @@ COMMANDS = {
     "quarantine replay": "feed:replay",
     "audit log": "audit:log",
     "audit verify": "audit:verify",
+    "audit trace": "audit:trace",
     "audit digest": "audit:digest",
     "audit checkpoint": "audit:checkpoint",
     "circuits list": "circuits:listing",

@@ -146,8 +146,8 @@ RECORDS = {
     ),
     "a file twice": (
         "INSERT INTO ducklake_data_file SELECT data_file_id + 1000, table_id, begin_snapshot, end_snapshot, file_order, path, "
-        "path_is_relative, file_format, record_count, file_size_bytes, footer_size, row_id_start, partition_id, encryption_key, mapping_id, "
-        "partial_max FROM ducklake_data_file LIMIT 1",
+        "path_is_relative, file_format, record_count, file_size_bytes, footer_size, row_id_start, partition_id, encryption_key, mapping_id,"
+        " partial_max FROM ducklake_data_file LIMIT 1",
         "names this file twice",
     ),
 }
