@@ -198,7 +198,7 @@ def test_what_was_kept_for_a_commit_that_failed_is_an_orphan(site: Any) -> None:
     keeping(site)
 
     def fail(step: str) -> None:
-        if step == "begun":
+        if step == "lock_held":
             raise KeyboardInterrupt
 
     file = deliver(site, "a.hsms", capture(range(1, 9)))
