@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,9 @@ from storage.index import Window
 from storage.ledger import canonical
 from storage.schema import rows_table
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from ingest.withdrawal import Withdrawal
 
 NOTHING = 3
 """Outcome of a frame that carried no record."""
@@ -81,6 +85,7 @@ class Batch:
         self.payloads: list[Payload] = []
         self.dictionaries: dict[str, str] = {}
         self.replays: tuple[str, ...] = ()
+        self.withdrawal: Withdrawal | None = None
         self.reduced: dict[int, list[Reduced]] = {}
         self.spool = Spool(store.data)
         self.spanning: dict[int, list[Reduced]] = {}

@@ -31,8 +31,18 @@ class Closing:
     """A finished batch that can be committed as any ledger seq."""
 
     def __init__(
-        self, batch: Batch, *, actor: str, software: str, config_digest: str | None, refused: Sequence[dict[str, str]] = ()
+        self,
+        batch: Batch,
+        *,
+        actor: str,
+        software: str,
+        config_digest: str | None,
+        refused: Sequence[dict[str, str]] = (),
+        action: str = "ingest",
+        note: dict[str, Any] | None = None,
     ) -> None:
+        self._action = action
+        self._note = note or {}
         self._refused = list(refused)
         self._batch = batch
         self._actor = actor
@@ -69,7 +79,7 @@ class Closing:
     def tools(self) -> list[str]:
         """Return the tools that the batch touched."""
         named = {tool for payload in self._batch.payloads for tool in payload.tools | ({payload.tool} if payload.tool else set())}
-        return sorted(named)
+        return sorted(named | (self._batch.withdrawal.tools if self._batch.withdrawal else set()))
 
     def _settle_windows(self) -> None:
         """Find the windows whose row or samples changed."""
@@ -125,11 +135,11 @@ class Closing:
             "payloads": self._payload_rows(seq, now),
             "sensors": self._sensor_rows(now),
             "circuits_log": self._circuit_rows(seq),
-            "quarantine_states": rows_table("quarantine_states", [(name, "replayed", seq) for name in batch.replays]),
+            "quarantine_states": rows_table("quarantine_states", self._quarantine_states(seq)),
             "dictionaries": rows_table("dictionaries", [(tool, body, seq) for tool, body in sorted(batch.dictionaries.items())]),
         }
         return Change(
-            "ingest",
+            self._action,
             self._actor,
             batch.batch_id,
             self._body(),
@@ -137,7 +147,19 @@ class Closing:
             list(batch.stager.files),
             dict(self._reassignment.removed),
             rows,
+            self._deleted(),
         )
+
+    def _deleted(self) -> dict[str, str]:
+        """Return table -> predicate of rows that the catalog holds: those of withdrawn payloads, and accounts that are written anew."""
+        withdrawal = self._batch.withdrawal
+        if withdrawal is None:
+            return {}
+        return withdrawal.deleted | {"payloads": withdrawal.accounts_of}
+
+    def _quarantine_states(self, seq: int) -> list[tuple[str, str, int]]:
+        reopened = self._batch.withdrawal.reopened if self._batch.withdrawal else []
+        return [(name, "replayed", seq) for name in self._batch.replays] + [(name, "open", seq) for name in reopened]
 
     def _window_rows(self, seq: int) -> pa.Table:
         return rows_table(
@@ -192,7 +214,8 @@ class Closing:
             row = payload.row()
             head = [row[name] for name in ("payload_id", "key", "sha256", "tool", "format", "source", "state")]
             rows.append((*head, stamp, self._batch.batch_id, self._config_digest, *(row[name] for name in ACCOUNT), payload.size, seq))
-        return rows_table("payloads", rows)
+        added = rows_table("payloads", rows)
+        return pa.concat_tables([added, self._batch.withdrawal.accounts]) if self._batch.withdrawal else added
 
     def _sensor_rows(self, now: datetime) -> pa.Table:
         """Return the names of positions that the lake does not know yet, or knows by another name."""
@@ -231,6 +254,8 @@ class Closing:
                 for p in batch.payloads
             ],
             "files": [staged.entry(root) for staged in batch.stager.files],
+            **self._note,
+            **(self._batch.withdrawal.document() if self._batch.withdrawal else {}),
             "removed": [path.relative_to(root).as_posix() for paths in self._reassignment.removed.values() for path in paths],
         }
 
@@ -255,6 +280,8 @@ class Closing:
             seq,
             "",
             payloads=[(p.key, p.payload_id, p.sha256, p.size, seq) for p in batch.payloads],
+            payloads_removed=batch.withdrawal.payloads if batch.withdrawal else (),
+            chambers_removed=sorted(batch.withdrawal.chambers - set(batch.windows.chambers())) if batch.withdrawal else (),
             streams=[(*key, state.timed, max(0, state.period_us)) for state, key in keyed],
             runs_removed=[(*key, *run) for state, key in keyed for run in state.removed()],
             runs_added=[(*key, *run) for state, key in keyed for run in state.added()],

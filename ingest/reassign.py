@@ -24,7 +24,8 @@ class Reassignment:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._by_context: dict[int, bool] = {}
-        self.removed: dict[str, list[Path]] = {}
+        taken = batch.withdrawal.removed if batch.withdrawal else {}
+        self.removed: dict[str, list[Path]] = {table: list(paths) for table, paths in taken.items()}
         self.windows: set[int] = set()
         """Windows that gained or lost rows."""
 
@@ -75,6 +76,8 @@ class Reassignment:
         batch.history.staged.append(written.place)
 
     def _committed(self, name: str, tool: str, path: Path) -> None:
+        if path in self.removed.get(name, ()):  # a staged file stands in for it
+            return
         table = self._rewrite(_read(path), tool)
         if table is None:
             return

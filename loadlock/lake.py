@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from ingest import config as configuration
-from ingest import intake, pipeline, provenance, replay, sources, status
+from ingest import intake, pipeline, provenance, replay, retract, sources, status
 from ingest import jobs as workers
 from ingest.config import Config
 from ingest.receipts import Summary
@@ -124,6 +124,11 @@ class Lake:
         """Decode quarantined spans again, all open ones or those of ``ids``, with today's code and configuration."""
         settings = self._settings(config)
         return replay.replay(self.store, list(ids), settings)
+
+    def retract(self, payloads: str | Iterable[str], reason: str) -> dict[str, Any]:
+        """Undo deliveries, named by payload id or key, in one commit; the same delivery may come again. Return what was done."""
+        names = [payloads] if isinstance(payloads, str) else list(payloads)
+        return retract.retract(self.store, names, reason, self._settings(None))
 
     def _settings(
         self, config: Config | Source | None, *, dry_run: bool = False, progress: intake.Progress | None = None

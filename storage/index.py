@@ -266,6 +266,7 @@ class Index:
         """Take one committed ledger entry's changes and stand at it."""
         with self._transaction():
             db = self._db
+            db.executemany("DELETE FROM payload WHERE payload_id = ?", [(name,) for name in delta.payloads_removed])
             db.executemany("INSERT OR REPLACE INTO payload VALUES (?, ?, ?, ?, ?)", delta.payloads)
             db.executemany(
                 "INSERT OR IGNORE INTO stream (tool, chamber, trace, stream, timed, period_us) VALUES (?, ?, ?, ?, ?, ?)", delta.streams
@@ -310,6 +311,7 @@ class Index:
             )
             db.executemany("INSERT OR REPLACE INTO dictionary VALUES (?, ?)", delta.dictionaries)
             db.executemany("INSERT OR REPLACE INTO sensor VALUES (?, ?, ?, ?, ?, ?, ?)", delta.sensors)
+            db.executemany("DELETE FROM chamber WHERE tool = ? AND chamber = ?", delta.chambers_removed)
             db.executemany("INSERT OR IGNORE INTO chamber VALUES (?, ?)", delta.chambers)
             highest = max((w.window_id for w in delta.windows), default=0) + 1
             db.execute(
@@ -328,6 +330,7 @@ class IndexDelta:
     seq: int
     hash: str
     payloads: Iterable[tuple[str, str, str, int, int]] = ()
+    payloads_removed: Iterable[str] = ()
     streams: Iterable[tuple[str, str, str, str, bool, int]] = ()
     runs_removed: Iterable[tuple[str, str, str, str, int, int, int, int]] = ()
     runs_added: Iterable[tuple[str, str, str, str, int, int, int, int]] = ()
@@ -338,5 +341,6 @@ class IndexDelta:
     dictionaries: Iterable[tuple[str, str]] = ()
     sensors: Iterable[tuple[Any, ...]] = ()
     chambers: Iterable[tuple[str, str]] = ()
+    chambers_removed: Iterable[tuple[str, str]] = ()
     checkpoints_void: Iterable[tuple[str, int]] = ()
     checkpoints: Iterable[tuple[str, int, int, str]] = ()

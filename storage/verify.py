@@ -139,7 +139,8 @@ def _accounts(store: Store, listed: list[Entry], report: Report) -> None:
     sums = (("traces", "samples"), ("events", "events"))
     for table, figure in sums:
         found, booked = store.rows(
-            f"SELECT (SELECT count(*) FROM lake.main.{table}), (SELECT coalesce(sum({figure}), 0) FROM lake.main.payloads)"
+            f"SELECT (SELECT count(*) FROM lake.main.{table}), "
+            f"(SELECT coalesce(sum({figure}), 0) FROM lake.main.payloads WHERE state = 'committed')"
         )[0]
         if found != booked:
             report.faults.append(f"{table}: {found} rows are stored, the accounts hold {booked}")

@@ -27,6 +27,7 @@ COMMANDS = {
     "audit digest": "audit:digest",
     "audit checkpoint": "audit:checkpoint",
     "circuits list": "circuits:listing",
+    "retract": "redo:retract",
     "backup": "safekeeping:backup",
     "restore": "safekeeping:restore",
     "keys new": "keys:new",

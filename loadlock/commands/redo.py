@@ -1,0 +1,26 @@
+"""Commands that take deliveries back or decode them anew."""
+
+from __future__ import annotations
+
+import argparse
+
+from loadlock.commands.shared import open_lake, print_json
+
+
+def retract(options: argparse.Namespace) -> int:
+    """Undo deliveries in one commit."""
+    with open_lake(options, read_only=False) as lake:
+        done = lake.retract(options.payloads, options.reason)
+    if options.json:
+        print_json(done)
+        return 0
+    for payload in done["retracted"]:
+        print(f"retracted {payload['payload_id']}, {payload['source']}: its key is free")
+    for payload_id, samples in done["promoted"].items():
+        print(f"{samples:,} samples of payload {payload_id} that were conflicts took the place of retracted ones")
+    for name in done["reopened"]:
+        print(f"quarantine entry {name} is open again")
+    for payload in done["repeated_by"]:
+        print(f"payload {payload['payload_id']}, {payload['source']}, was a duplicate in part: what it repeated of these may be gone")
+    print(f"ledger entry {done['ledger_seq']}: {done['windows']} windows and {done['features']} feature rows derived anew")
+    return 0
