@@ -77,8 +77,8 @@ def withdraw(batch: Batch, withdrawal: Withdrawal) -> None:
     """Take the payloads' rows out of the lake as ``batch``, which is empty, sees it; the caller holds the writer lock."""
     store, those = batch.store, withdrawal.those
     batch.withdrawal = withdrawal
-    query = f"SELECT tool, chamber, trace, stream, epoch_us(min(ts)), epoch_us(max(ts)) FROM lake.main.traces WHERE {those} "
-        "GROUP BY ALL ORDER BY ALL"
+    spans = "tool, chamber, trace, stream, epoch_us(min(ts)), epoch_us(max(ts))"
+    query = f"SELECT {spans} FROM lake.main.traces WHERE {those} GROUP BY ALL ORDER BY ALL"
     streams = [(StreamKey(*row[:4]), int(row[4]), int(row[5])) for row in store.rows(query)]
     windows = [row[0] for row in store.rows(f"SELECT DISTINCT window_id FROM lake.main.traces WHERE {those} AND window_id > 0")]
     spoken = store.rows(f"SELECT DISTINCT tool, chamber, ts IS NOT NULL FROM lake.main.events WHERE {those}")
