@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ingest.errors import UsageError
 from ingest.sml import message
 from ingest.unpack import Unpacked
 from storage.files import sha256_of
-from storage.kept import kept_bytes, kept_path
+from storage.kept import kept_path, open_kept
 from storage.store import Store
 
 MOST_BYTES = 16 << 20
@@ -34,10 +34,10 @@ _PAYLOAD = (
 
 @dataclass(slots=True, frozen=True)
 class Located:
-    """Delivered bytes that are at hand: where they are, and how to read them from their beginning."""
+    """Delivered bytes that are at hand: where they are, and how to open them."""
 
     place: str
-    read: Callable[[], Iterator[bytes]]
+    open: Callable[[], BinaryIO]
 
 
 def records(store: Store, tool: str, trace: str, seq: int, chamber: str | None, at: datetime | None) -> list[dict[str, Any]]:
@@ -73,35 +73,9 @@ def locate(store: Store, sha256: str, source: str, given: Path | None) -> Locate
     """Return the delivered bytes of ``sha256`` where they still are: the file ``given``, the source's own path, or kept in the lake."""
     for path in (given, Path(source)):
         if path is not None and path.is_file() and sha256_of(path) == sha256:
-            return Located(str(path), _reader(path))
+            return Located(str(path), lambda path=path: open(path, "rb"))  # type: ignore[misc]
     kept = kept_path(store.path, sha256)
-    return Located(str(kept), lambda: kept_bytes(kept)) if kept.is_file() else None
-
-
-def _reader(path: Path) -> Callable[[], Iterator[bytes]]:
-    def read() -> Iterator[bytes]:
-        with open(path, "rb") as file:
-            while data := file.read(1 << 20):
-                yield data
-
-    return read
-
-
-class _Stream:
-    """Chunks as a file to be read from."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._rest) < size:
-            data = next(self._chunks, None)
-            if data is None:
-                break
-            self._rest += data
-        out, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
-        return out
+    return Located(str(kept), lambda: open_kept(kept)) if kept.is_file() else None
 
 
 def add_message(record: dict[str, Any], located: Located) -> None:
@@ -126,13 +100,14 @@ def _from(located: Located, start: int) -> bytes:
     """Return the bytes of the decompressed payload from ``start`` on, as many as a frame can have."""
     parts: list[bytes] = []
     at, held = 0, 0
-    for data in Unpacked().read(_Stream(located.read())):
-        if at + len(data) > start:
-            parts.append(data[max(0, start - at) :][: MOST_BYTES - held])
-            held += len(parts[-1])
-            if held >= MOST_BYTES:
-                break
-        at += len(data)
+    with located.open() as file:
+        for data in Unpacked().read(file):
+            if at + len(data) > start:
+                parts.append(data[max(0, start - at) :][: MOST_BYTES - held])
+                held += len(parts[-1])
+                if held >= MOST_BYTES:
+                    break
+            at += len(data)
     return b"".join(parts)
 
 

@@ -77,7 +77,7 @@ def retract(store: Store, names: Sequence[str], reason: str, settings: Settings)
         batch = Batch(store, settings.config, settings.new_id(), settings.new_id, settings.stages, Recent(), settings.arena)
         try:
             with store.reading():
-                withdrawal = _withdrawn(batch, payloads)
+                withdrawal = withdrawn(batch, payloads, "retracted")
                 closing = Closing(
                     batch,
                     actor=settings.actor,
@@ -104,9 +104,9 @@ def retract(store: Store, names: Sequence[str], reason: str, settings: Settings)
     }
 
 
-def _withdrawn(batch: Batch, payloads: Sequence[Found]) -> Withdrawal:
-    """Take the payloads out of the lake as ``batch`` sees it."""
-    withdrawal = Withdrawal([payload.payload_id for payload in payloads], {payload.tool for payload in payloads if payload.tool})
+def withdrawn(batch: Batch, payloads: Sequence[Found], state: str) -> Withdrawal:
+    """Take the payloads out of the lake as ``batch`` sees it; ``state`` is what their accounts say from now on."""
+    withdrawal = Withdrawal([payload.payload_id for payload in payloads], state, {payload.tool for payload in payloads if payload.tool})
     withdrawal.reopened = _reopened(batch.store, payloads)
     withdraw(batch, withdrawal)
     return withdrawal

@@ -37,11 +37,12 @@ _RECORD = (*_KEY, "payload_id", "byte_start", "content")
 class Withdrawal:
     """The payloads that a batch takes back, and what that changes beside rows in data files.
 
-    ``deleted``: table -> predicate of rows that the catalog holds. ``promoted``: payload -> samples that took a withdrawn record's place.
-    ``chambers``: (tool, chamber) that nothing else has named.
+    ``state``: what their accounts say from now on, retracted or superseded. ``deleted``: table -> predicate of rows that the catalog
+    holds. ``promoted``: payload -> samples that took a withdrawn record's place. ``chambers``: (tool, chamber) that nothing else has named.
     """
 
     payloads: list[str]
+    state: str
     tools: set[str] = field(default_factory=set)
     removed: dict[str, list[Path]] = field(default_factory=dict)
     deleted: dict[str, str] = field(default_factory=dict)
@@ -239,11 +240,12 @@ def _span(batch: Batch, window: Window) -> tuple[int, int] | None:
 
 
 def _accounts(batch: Batch, withdrawal: Withdrawal) -> pa.Table:
-    """Return the accounts that change: the payloads' own are retracted, others hold more samples; what was booked stays as it was."""
+    """Return the accounts that change: the payloads' own get their new state, others hold more samples; what was booked stays as it was."""
     rows = batch.store.arrow(f"FROM lake.main.payloads WHERE {withdrawal.accounts_of}").select(COLUMNS["payloads"])
     ids = rows.column("payload_id").to_pylist()
     states = [
-        "retracted" if name in withdrawal.payloads else state for name, state in zip(ids, rows.column("state").to_pylist(), strict=True)
+        withdrawal.state if name in withdrawal.payloads else state
+        for name, state in zip(ids, rows.column("state").to_pylist(), strict=True)
     ]
     more = pa.array([withdrawal.promoted.get(name, 0) for name in ids], pa.int64())
     rows = rows.set_column(rows.column_names.index("state"), "state", pa.array(states, pa.string()))

@@ -114,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     undo.add_argument("payloads", nargs="+", metavar="PAYLOAD", help="payload id or idempotency key")
     undo.add_argument("--reason", required=True, help="why; the ledger keeps it")
 
+    anew = command("reprocess", "decode payloads anew", "loadlock reprocess PAYLOAD --config fab.toml --lake fab.lake")
+    anew.add_argument("payloads", nargs="+", metavar="PAYLOAD", help="payload id or idempotency key")
+    anew.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
+    anew.add_argument("--from", dest="files", action="append", default=[], metavar="FILE", help="a delivered file that is not where it was")
+    anew.add_argument("--tool", help="the tool that the data come from, where another was named at delivery")
+
     keys = commands.add_parser("keys", help="keys that sign checkpoints and approvals").add_subparsers(
         dest="action", metavar="ACTION", required=True
     )

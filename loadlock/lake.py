@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from ingest import config as configuration
-from ingest import intake, pipeline, provenance, replay, retract, sources, status
+from ingest import intake, pipeline, provenance, replay, reprocess, retract, sources, status
 from ingest import jobs as workers
 from ingest.config import Config
 from ingest.receipts import Summary
@@ -129,6 +129,21 @@ class Lake:
         """Undo deliveries, named by payload id or key, in one commit; the same delivery may come again. Return what was done."""
         names = [payloads] if isinstance(payloads, str) else list(payloads)
         return retract.retract(self.store, names, reason, self._settings(None))
+
+    def reprocess(
+        self,
+        payloads: str | Iterable[str],
+        *,
+        files: Iterable[Source] = (),
+        tool: str | None = None,
+        config: Config | Source | None = None,
+    ) -> dict[str, Any]:
+        """Decode payloads, named by id or key, anew with today's code and configuration, in one commit. Return what was done.
+
+        Their bytes come from ``files``, from where the sources were, or from what the lake keeps.
+        """
+        names = [payloads] if isinstance(payloads, str) else list(payloads)
+        return reprocess.reprocess(self.store, names, [Path(file) for file in files], tool, self._settings(config))
 
     def _settings(
         self, config: Config | Source | None, *, dry_run: bool = False, progress: intake.Progress | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import zstandard
 
@@ -51,11 +51,9 @@ def keep(root: Path, sha256: str, source: BinaryIO) -> dict[str, Any]:
     return {"path": path.relative_to(root).as_posix(), "size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def kept_bytes(path: Path) -> Iterator[bytes]:
-    """Yield the delivered bytes of a kept file."""
-    with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as unpacked:
-        while data := unpacked.read(CHUNK_BYTES):
-            yield data
+def open_kept(path: Path) -> BinaryIO:
+    """Open the delivered bytes of a kept file."""
+    return cast(BinaryIO, zstandard.open(path, "rb"))
 
 
 def kept_fault(root: Path, entry: Mapping[str, Any], *, quick: bool) -> str | None:

@@ -31,7 +31,7 @@ RANGES = (
 )
 
 
-INGESTS = ("ingest", "reprocess", "repair")
+INGESTS = ("ingest", "reprocess")
 """Actions whose entries name payloads that they committed."""
 
 
@@ -134,7 +134,7 @@ def _accounts(store: Store, listed: list[Entry], report: Report) -> None:
             )
     stored = {row[0] for row in rows}
     for entry in listed:
-        named = [item["payload_id"] for item in json.loads(entry.body).get("payloads", ())] if entry.action == "ingest" else []
+        named = [item["payload_id"] for item in json.loads(entry.body).get("payloads", ())] if entry.action in INGESTS else []
         report.faults += [f"ledger entry {entry.seq}: payload {name} has no account" for name in named if name not in stored]
     sums = (("traces", "samples"), ("events", "events"))
     for table, figure in sums:

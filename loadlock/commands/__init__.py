@@ -28,6 +28,7 @@ COMMANDS = {
     "audit checkpoint": "audit:checkpoint",
     "circuits list": "circuits:listing",
     "retract": "redo:retract",
+    "reprocess": "redo:reprocess",
     "backup": "safekeeping:backup",
     "restore": "safekeeping:restore",
     "keys new": "keys:new",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from loadlock.commands.shared import open_lake, print_json
 
@@ -16,11 +17,31 @@ def retract(options: argparse.Namespace) -> int:
         return 0
     for payload in done["retracted"]:
         print(f"retracted {payload['payload_id']}, {payload['source']}: its key is free")
-    for payload_id, samples in done["promoted"].items():
-        print(f"{samples:,} samples of payload {payload_id} that were conflicts took the place of retracted ones")
     for name in done["reopened"]:
         print(f"quarantine entry {name} is open again")
+    _print_consequences(done)
+    return 0
+
+
+def reprocess(options: argparse.Namespace) -> int:
+    """Decode payloads anew in one commit."""
+    with open_lake(options, read_only=False) as lake:
+        done = lake.reprocess(options.payloads, files=options.files, tool=options.tool, config=options.config)
+    walled = any(payload["account"]["frames_quarantined"] or payload["account"]["records_conflict"] for payload in done["payloads"])
+    if options.json:
+        print_json(done)
+        return 3 if walled else 0
+    for payload in done["payloads"]:
+        account = payload["account"]
+        counts = ", ".join(f"{account[f'records_{name}']:,} {name}" for name in ("accepted", "duplicate", "conflict"))
+        print(f"{payload['payload_id']} supersedes {payload['supersedes']}, {payload['source']}: records {counts}")
+    _print_consequences(done)
+    return 3 if walled else 0
+
+
+def _print_consequences(done: dict[str, Any]) -> None:
+    for payload_id, samples in done["promoted"].items():
+        print(f"{samples:,} samples of payload {payload_id} that were conflicts took the place of others that went")
     for payload in done["repeated_by"]:
         print(f"payload {payload['payload_id']}, {payload['source']}, was a duplicate in part: what it repeated of these may be gone")
     print(f"ledger entry {done['ledger_seq']}: {done['windows']} windows and {done['features']} feature rows derived anew")
-    return 0

@@ -131,7 +131,7 @@ def index_of(lake: Any) -> tuple[Any, ...]:
 
 
 @given(st.permutations(list(PIECES)), st.data())
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_retracted_delivery_has_never_come(
     files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, order: list[str], drawn: st.DataObject
 ) -> None:
