@@ -43,7 +43,7 @@ def status(store: Store) -> dict[str, Any]:
         "SELECT count(*), coalesce(sum(file_size_bytes), 0) FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL"
     )[0]
     open_spans = rows("SELECT count(*), coalesce(sum(octet_length(bytes)), 0) FROM quarantine WHERE state = 'open'")[0]
-    received = rows("SELECT count(*), coalesce(sum(size), 0) FROM payloads")[0]
+    received = rows("SELECT count(*), coalesce(sum(size), 0) FROM payloads WHERE state = 'committed'")[0]
     return {
         "schema": 1,
         "lake": str(store.path),

@@ -216,3 +216,15 @@ def test_what_was_kept_for_a_commit_that_failed_is_an_orphan(site: Any) -> None:
         assert [path for path in report.orphans if path.startswith("payloads/")]
         assert lake.ingest(file).payloads["committed"] == 1
         assert not [path for path in lake.verify().orphans if path.startswith("payloads/")]
+
+
+def test_a_backup_holds_kept_payloads(site: Any, loadlock_command: Callable[..., Any]) -> None:
+    keeping(site)
+    with loadlock.open(site.lake) as lake:
+        lake.ingest(deliver(site, "a.hsms", capture(range(1, 9))), config=site.config)
+    backup, restored = site.folder / "backup", site.folder / "restored.lake"
+    assert loadlock_command("backup", backup, "--data", "--lake", site.lake).code == 0
+    shutil.rmtree(site.lake)
+    assert loadlock_command("restore", backup, "--lake", restored).code == 0
+    assert loadlock_command("audit", "verify", "--lake", restored).code == 0
+    assert len(list((restored / "payloads").iterdir())) == 1

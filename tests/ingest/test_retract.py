@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 import loadlock
 from ingest.errors import UsageError
+from ingest.group import Group
+from ingest.recent import Recent
+from ingest.sources import from_bytes
 from sample_data import secs_encoder as secs
 
 CONFIG = """
@@ -259,3 +262,33 @@ def test_a_retraction_that_fails_changes_nothing(filled: Any, at: str) -> None:
         assert (again.digest(), again.store.head()) == (before, entries)
         again.retract(ids["first"], "test")
         sound(again)
+
+
+def test_the_mirror_knows_what_was_retracted(filled: Any, loadlock_command: Callable[..., Any]) -> None:
+    lake, ids = filled
+    lake.retract([ids["second"], ids["wafers"]], "test")
+    before = lake.digest()
+    accounts = lake.sql("select payload_id, state, samples from payloads order by all").fetchall()
+    lake.close()
+    for pattern in ("catalog.sqlite*", "index.sqlite*"):
+        for file in lake.path.glob(pattern):
+            file.unlink()
+    assert loadlock_command("restore", "--from-mirror", "--lake", lake.path).code == 0
+    with loadlock.open(lake.path) as again:
+        assert again.digest() == before
+        assert again.sql("select payload_id, state, samples from payloads order by all").fetchall() == accounts
+        sound(again)
+
+
+def test_a_group_that_was_decoded_before_a_retraction_is_decoded_again(lake: Callable[..., Any], files: dict[str, Path]) -> None:
+    """Between decoding and the lock somebody retracts what the group's records repeat: they must not be dropped as duplicates."""
+    lake = lake()
+    ids = deliver(lake, files, ["first"])
+
+    chosen = lake._settings(None)
+    group = Group(lake.store, chosen, Recent())
+    group.fill(iter([from_bytes(samples(range(10, 20)), chosen.config, tool="E1", format="hsms", key=None, source="again")]), [])
+    lake.retract(ids["first"], "test")
+    group.settle()
+    assert lake.sql("select count(distinct seq) from traces").fetchall() == [(10,)]
+    sound(lake)
