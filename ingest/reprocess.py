@@ -15,7 +15,7 @@ from ingest.group import stored_dictionary
 from ingest.intake import Settings
 from ingest.provenance import Located, locate
 from ingest.recent import Recent
-from ingest.retract import REPLAY, Found, find, repeats, withdrawn
+from ingest.retract import REPLAY, Found, building, find, repeats, withdrawn
 from ingest.sources import Delivery, identify
 from storage.kept import keep, kept_path
 from storage.store import Store
@@ -32,23 +32,19 @@ def reprocess(store: Store, names: Sequence[str], files: Iterable[Path], tool: s
     with store.locked(settings.wait_s):
         payloads = sorted(find(store, names), key=lambda p: (p.ledger_seq, p.payload_id))
         batch = Batch(store, settings.config, settings.new_id(), settings.new_id, settings.stages, Recent(), settings.arena)
-        try:
-            with store.reading():
-                withdrawal = withdrawn(batch, payloads, "superseded")
-                decoded = [_decode(batch, old, deliveries[old.payload_id], settings) for old in payloads]
-                pairs = [{"payload_id": new.payload_id, "supersedes": old.payload_id} for new, old in zip(decoded, payloads, strict=True)]
-                closing = Closing(
-                    batch,
-                    actor=settings.actor,
-                    software=settings.software,
-                    config_digest=settings.config.digest(),
-                    action="reprocess",
-                    note={"reprocessed": pairs},
-                )
-                may_miss = repeats(store, payloads)
-        except BaseException:
-            batch.stager.discard()
-            raise
+        with building(batch):
+            withdrawal = withdrawn(batch, payloads, "superseded")
+            decoded = [_decode(batch, old, deliveries[old.payload_id], settings) for old in payloads]
+            pairs = [{"payload_id": new.payload_id, "supersedes": old.payload_id} for new, old in zip(decoded, payloads, strict=True)]
+            closing = Closing(
+                batch,
+                actor=settings.actor,
+                software=settings.software,
+                config_digest=settings.config.digest(),
+                action="reprocess",
+                note={"reprocessed": pairs},
+            )
+            may_miss = repeats(store, payloads)
         entry = store.commit(lambda seq: closing.change(seq, store.clock()))
     accounts = [payload.account.figures() for payload in decoded]
     return {

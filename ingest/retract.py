@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import duckdb
 
 from ingest.batch import Batch
 from ingest.closing import Closing
@@ -12,6 +15,7 @@ from ingest.errors import UsageError
 from ingest.intake import Settings
 from ingest.recent import Recent
 from ingest.withdrawal import Withdrawal, withdraw
+from storage.errors import IntegrityError
 from storage.store import Store
 
 REPLAY = "quarantine replay"
@@ -75,21 +79,12 @@ def retract(store: Store, names: Sequence[str], reason: str, settings: Settings)
             "retracted": [{"payload_id": p.payload_id, "key": p.key, "sha256": p.sha256, "source": p.source} for p in payloads],
         }
         batch = Batch(store, settings.config, settings.new_id(), settings.new_id, settings.stages, Recent(), settings.arena)
-        try:
-            with store.reading():
-                withdrawal = withdrawn(batch, payloads, "retracted")
-                closing = Closing(
-                    batch,
-                    actor=settings.actor,
-                    software=settings.software,
-                    config_digest=settings.config.digest(),
-                    action="retract",
-                    note=note,
-                )
-                may_miss = repeats(store, payloads)
-        except BaseException:
-            batch.stager.discard()
-            raise
+        with building(batch):
+            withdrawal = withdrawn(batch, payloads, "retracted")
+            closing = Closing(
+                batch, actor=settings.actor, software=settings.software, config_digest=settings.config.digest(), action="retract", note=note
+            )
+            may_miss = repeats(store, payloads)
         entry = store.commit(lambda seq: closing.change(seq, store.clock()))
     return {
         "schema": 1,
@@ -102,6 +97,22 @@ def retract(store: Store, names: Sequence[str], reason: str, settings: Settings)
         "features": closing.features,
         "repeated_by": [{"payload_id": payload, "source": source} for payload, source in may_miss],
     }
+
+
+@contextmanager
+def building(batch: Batch) -> Iterator[None]:
+    """Read the lake at one snapshot while ``batch`` is made; nothing that it staged is left behind on an error."""
+    try:
+        with batch.store.reading():
+            yield
+    except duckdb.Error as error:
+        batch.stager.discard()
+        raise IntegrityError(
+            f"the lake can't be read ({str(error).splitlines()[0]}); nothing was changed. 'loadlock audit verify' says what is damaged"
+        ) from error
+    except BaseException:
+        batch.stager.discard()
+        raise
 
 
 def withdrawn(batch: Batch, payloads: Sequence[Found], state: str) -> Withdrawal:

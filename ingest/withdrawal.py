@@ -22,10 +22,13 @@ from ingest.keys import StreamState
 from ingest.records import Int64, StreamKey
 from ingest.windowbook import CONTEXT
 from kernels import sequence
+from storage.errors import IntegrityError
+from storage.files import sha256_of
 from storage.history import StagedTraces
 from storage.index import Window
-from storage.mirrorbase import INLINED
+from storage.mirrorbase import INLINED, relative_path
 from storage.schema import COLUMNS, arrow_schema
+from storage.verify import entries, files_of
 
 TABLES = ("traces", "conflicts", "texts", "events", "quarantine_log")
 ORDER = [(name, "ascending") for name in ("chamber", "trace", "position", "ts", "seq")]
@@ -49,6 +52,8 @@ class Withdrawal:
     promoted: dict[str, int] = field(default_factory=dict)
     chambers: set[tuple[str, str]] = field(default_factory=set)
     reopened: list[str] = field(default_factory=list)
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the ledger keeps of data files: none is written anew that is not what was committed."""
 
     accounts: pa.Table = field(default_factory=lambda: arrow_schema("payloads").empty_table())
     """The accounts that the commit writes anew: of the payloads themselves, and of those whose conflicts took a place."""
@@ -77,6 +82,7 @@ class Withdrawal:
 def withdraw(batch: Batch, withdrawal: Withdrawal) -> None:
     """Take the payloads' rows out of the lake as ``batch``, which is empty, sees it; the caller holds the writer lock."""
     store, those = batch.store, withdrawal.those
+    withdrawal.known = files_of(list(entries(store)))[0]
     batch.withdrawal = withdrawal
     spans = "tool, chamber, trace, stream, epoch_us(min(ts)), epoch_us(max(ts))"
     query = f"SELECT {spans} FROM lake.main.traces WHERE {those} GROUP BY ALL ORDER BY ALL"
@@ -114,10 +120,21 @@ def _files(batch: Batch, table: str, predicate: str) -> list[str]:
 
 def _leave_out(batch: Batch, withdrawal: Withdrawal, name: str, path: Path) -> None:
     """Let a new file without the payloads' rows stand in for ``path``."""
-    table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    _prove(batch, withdrawal, path)
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path}: can't be read ({error}); nothing was changed. 'loadlock audit verify' says what it holds") from error
     gone = pc.is_in(table.column("payload_id").cast(pa.string()), value_set=pa.array(withdrawal.payloads))
     withdrawal.removed.setdefault(name, []).append(path)
     _stage(batch, name, table.filter(pc.invert(gone)))
+
+
+def _prove(batch: Batch, withdrawal: Withdrawal, path: Path) -> None:
+    """Raise :class:`IntegrityError` unless the file at ``path`` is the one that was committed: damage must not be written anew."""
+    entry = withdrawal.known.get(relative_path(path, batch.store.path))
+    if entry is None or not path.exists() or sha256_of(path) != entry["sha256"]:
+        raise IntegrityError(f"{path}: damaged, missing or not known to the ledger; nothing was changed. 'loadlock audit verify' says more")
 
 
 def _stage(batch: Batch, name: str, table: pa.Table) -> None:
@@ -152,6 +169,8 @@ def _move_conflicts(batch: Batch, withdrawal: Withdrawal) -> None:
     paths = _files(batch, "conflicts", f"{those} OR {against}")
     if not paths:
         return
+    for path in paths:
+        _prove(batch, withdrawal, Path(path))
     match = " AND ".join(f"c.{name} IS NOT DISTINCT FROM r.{name}" for name in _RECORD)
     listed = ", ".join(_literal(path) for path in paths)
     names = ", ".join(f"c.{name}" for name in COLUMNS["conflicts"] if name != "kept_payload_id")

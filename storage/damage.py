@@ -47,12 +47,14 @@ class Lineage:
         self._entry: dict[str, int] = {}
         self._files: dict[int, dict[str, dict[str, Any]]] = {}
         self._bodies: dict[int, dict[str, Any]] = {}
+        self._withdrawn: dict[str, int] = {}
         for entry in entries:
             try:
                 body = json.loads(entry.body)
             except json.JSONDecodeError:
                 continue
             self._bodies[entry.seq] = body
+            self._withdrawn |= dict.fromkeys(body.get("withdrawn", ()), entry.seq)
             self._files[entry.seq] = {item["path"]: item for item in body.get("files", ())}
             self._entry |= dict.fromkeys(self._files[entry.seq], entry.seq)
 
@@ -62,14 +64,17 @@ class Lineage:
 
     def payloads(self, path: str) -> list[str]:
         """Return the ids of the payloads whose rows ``path`` can hold."""
-        return sorted(name for seq in self._sources(path) for name in self._named(seq))
+        own = self._entry.get(path, 0)
+        named = {name for seq in self._sources(path) for name in self._named(seq)}
+        return sorted(name for name in named if self._withdrawn.get(name, own + 1) > own)
 
     def tools(self, path: str) -> list[str]:
         """Return the tools whose rows ``path`` can hold."""
         return sorted({tool for seq in self._sources(path) for tool in self._bodies[seq].get("tools", ())})
 
     def _named(self, seq: int) -> list[str]:
-        return [item["payload_id"] for item in self._bodies[seq].get("payloads", ())]
+        body = self._bodies[seq]
+        return [item["payload_id"] for item in body.get("payloads", ())] + list(body.get("promoted", ()))
 
     def _sources(self, path: str) -> set[int]:
         """Return the entries from which rows of ``path`` can stem."""

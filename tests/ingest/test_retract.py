@@ -292,3 +292,43 @@ def test_a_group_that_was_decoded_before_a_retraction_is_decoded_again(lake: Cal
     group.settle()
     assert lake.sql("select count(distinct seq) from traces").fetchall() == [(10,)]
     sound(lake)
+
+
+@pytest.mark.parametrize("harm", ["missing", "flipped"])
+def test_a_damaged_file_stops_it_and_nothing_changes(filled: Any, harm: str, loadlock_command: Callable[..., Any]) -> None:
+    lake, ids = filled
+    entries = lake.store.head()
+    [name] = [row[0] for row in lake.sql("select distinct filename from lake.main.traces where payload_id = ?", [ids["first"]]).fetchall()]
+    lake.close()
+    data = bytearray(Path(name).read_bytes())
+    data[len(data) // 2] ^= 1
+    Path(name).unlink()
+    if harm == "flipped":
+        Path(name).write_bytes(data)
+    answer = loadlock_command("retract", ids["first"], "--reason", "?", "--lake", lake.path)
+    assert answer.code == 6
+    assert "audit verify" in answer.err
+    with loadlock.open(lake.path) as again:
+        assert again.store.head() == entries
+        report = again.verify()
+        [damage] = report.damaged
+        assert ids["first"] in damage.payloads
+        assert report.orphans == []
+
+
+def test_damage_after_a_retraction_names_the_payloads_that_are_left(filled: Any) -> None:
+    lake, ids = filled
+    lake.retract(ids["second"], "test")
+    held = lake.sql(
+        "select filename, list(distinct payload_id order by payload_id) from lake.main.traces where payload_id in (?, ?) group by all",
+        [ids["conflicting"], ids["conflicting again"]],
+    ).fetchall()
+    assert held
+    for name, payloads in held:
+        data = Path(name).read_bytes()
+        Path(name).write_bytes(bytes(len(data)))
+        [damage] = lake.verify().damaged
+        Path(name).write_bytes(data)
+        assert set(payloads) <= set(damage.payloads)
+        assert ids["second"] not in damage.payloads
+        assert damage.tools == ["E1"]
