@@ -18,6 +18,7 @@ from benchmarks import (
     bench_process,
     bench_reduce,
     bench_sizes,
+    bench_tables,
     bench_writer,
     capacity,
     report,
@@ -33,6 +34,7 @@ class Sizes:
     rounds: int = 7
     decode_mb: float = 100
     secsgem_messages: int = 100
+    table_mb: float = 40
     pipeline_mb: float = 210
     pipeline_rounds: int = 5
     memory_mb: float = 100
@@ -58,6 +60,7 @@ SIZES = {
         rounds=7,
         decode_mb=40,
         secsgem_messages=30,
+        table_mb=16,
         pipeline_mb=120,
         pipeline_rounds=3,
         memory_mb=30,
@@ -77,6 +80,7 @@ Part = Callable[[Sizes, Path], Found]
 PARTS: dict[str, Part] = {
     "start_up": lambda s, folder: bench_process.start_up(folder, s.start_rounds),
     "decode": lambda s, _: bench_decode.run(s.decode_mb, s.rounds, s.secsgem_messages),
+    "tables": lambda s, _: bench_tables.run(s.table_mb, 3 * s.rounds),
     "dedupe": lambda s, _: bench_dedupe.dedupe(s.keys, s.keys_batch, s.keys_rounds),
     "reduce": lambda s, _: bench_reduce.against_sum(s.samples, s.rounds),
     "quantiles": lambda s, _: bench_reduce.against_polars(s.quantile_samples, s.rounds),

@@ -80,6 +80,7 @@ def fill(lake: Lake, files: int, numbers: itertools.count[int]) -> None:
         body = {"files": [one.entry(lake.store.path) for one in staged]}
         with lake.store.locked(60.0):
             lake.store.commit(lambda _seq, body=body, staged=staged: Change("fill", "bench", "", body, IndexDelta(0, ""), files=staged))  # type: ignore[misc]
+        stager.release()
         missing -= count
 
 

@@ -16,7 +16,8 @@ MB = 1_000_000
 TOOL = "ETCH01"
 COMMAND = "from loadlock.cli import entry; entry()"
 IMPORTS = """
-import importlib, pkgutil
+import importlib, os, pkgutil
+os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as the command has it
 for name in ("kernels", "storage", "ingest", "loadlock"):
     for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
         importlib.import_module(module.name)

@@ -29,6 +29,7 @@ GOALS: dict[str, Goal] = {
     "decode_f4_vs_memcpy": Goal(0.9, 0.5, "speed of decoding runs of F4 over that of copying the same bytes"),
     "decode_mixed_vs_memcpy": Goal(0.3, 0.12, "the same where no two neighbours have one format"),
     "decode_vs_secsgem": Goal(5000, 1000, "speed of decoding runs of F4 over secsgem's"),
+    "table_vs_polars_csv": Goal(0.5, 0.5, "speed of reading a delimited table, account included, over polars' CSV reader"),
     "dedupe_vs_best_peer": Goal(80, 20, "speed of exact deduplication over the best of duckdb, polars and pandas"),
     "dedupe_vs_key_sum": Goal(0.5, 0.1, "the same over summing the key columns"),
     "reduce5_vs_sum": Goal(0.6, 0.4, "speed of n, min, max, mean, std by window over np.sum"),

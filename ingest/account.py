@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE
+from ingest.records import WALLED, Rejected
 from storage.errors import IntegrityError
 from storage.schema import ACCOUNT
 
@@ -64,6 +66,15 @@ class Account:
 
 
 @dataclass(slots=True)
+class Tally:
+    """What one tool sent in a payload that holds several: records, contradicting ones among them, and rows that were rejected."""
+
+    records: int = 0
+    conflicts: int = 0
+    bad: int = 0
+
+
+@dataclass(slots=True)
 class Payload:
     """One delivery in a batch: who it is, and its account."""
 
@@ -85,6 +96,32 @@ class Payload:
     """The file in which the lake keeps the delivered bytes, as the ledger names it."""
     dialect: str | None = None
     """What the decoder settled about the file, as JSON: a rejected row can't be decoded again without."""
+
+    sole: str | None = None
+    """The tool that all of it comes from; None where each row names its own."""
+    kept_out: Set[str] = frozenset()
+    """Tools whose rows are rejected, because their circuit is open."""
+    tallies: dict[str | None, Tally] = field(default_factory=dict)
+    frames: int = 0
+    """Frames that were understood."""
+    bad_rows: int = 0
+    """Rejected rows of a payload that is one frame."""
+    walled: dict[str, int] = field(default_factory=dict)
+    """Sound rows that were rejected, because the circuit of their tool is open."""
+
+    def tally(self, tool: str | None) -> Tally:
+        """Return what ``tool`` sent in a payload of several tools."""
+        return self.tallies.setdefault(tool, Tally())
+
+    def note(self, rejected: Rejected) -> None:
+        """Take note of a rejected span, to judge the payload by."""
+        if rejected.reason == WALLED:
+            tool = rejected.tool or ""
+            self.walled[tool] = self.walled.get(tool, 0) + 1
+            return
+        self.bad_rows += rejected.rows
+        if self.sole is None:
+            self.tally(rejected.tool).bad += 1
 
     def row(self) -> dict[str, Any]:
         """Return its columns of the payloads table, but for what the commit adds."""

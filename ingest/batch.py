@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest import repeated
+from ingest import judgement, repeated
 from ingest.account import Payload
 from ingest.config import Config
+from ingest.derived import Derived
 from ingest.eventbook import Arrived, EventBook
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.recent import Recent
@@ -90,6 +91,7 @@ class Batch:
         self.spool = Spool(store.data)
         self.spanning: dict[int, list[Reduced]] = {}
         """Windows that span segments, reduced from all their samples as of the last segment that touched them."""
+        self.derived = Derived()
         self.touched: dict[int, str] = {}
         self.written: list[Written] = []
         self.layouts: dict[tuple[str, str, Layout], None] = {}
@@ -114,6 +116,7 @@ class Batch:
         account = payload.account
         account.bytes_other += decoded.other_bytes
         account.frames_other += decoded.other_frames
+        payload.frames += len(decoded.frame_start) + decoded.other_frames
         for rejected in decoded.rejected:
             self._reject(payload, rejected)
         self._pending.add(payload.number, decoded)
@@ -122,6 +125,7 @@ class Batch:
 
     def _reject(self, payload: Payload, rejected: Rejected) -> None:
         account = payload.account
+        payload.note(rejected)
         tool = rejected.tool or payload.tool
         if rejected.rows:
             account.frames_quarantined += 1
@@ -218,6 +222,7 @@ class Batch:
 
     def _book(self, segment: Segment, outcome: Outcome, rank: np.ndarray) -> None:
         """Enter frames, bytes, records and samples in the payloads' accounts; ``rank`` holds the outcomes of event frames."""
+        judgement.count_rows(self.payloads, segment, outcome, self.registry)
         framed = segment.frame >= 0
         np.minimum.at(rank, segment.frame[framed], outcome.state[framed])
         size = segment.frame_stop - segment.frame_start
@@ -273,14 +278,15 @@ class Batch:
         groups = groups_of(segment, self.registry, record, window)
         self.layouts |= dict.fromkeys((tool, group.trace, group.layout) for group in groups)
         payload_ids = [payload.payload_id for payload in self.payloads]
-        traces = TraceFile(tool, segment, self.registry, groups, payload_ids, self._pending.arena)
+        traces = TraceFile(tool, segment, self.registry, groups, payload_ids, self._pending.arena, self.derived)
         with self.stages("write"):
             pieces = traces.pieces(self.config.lake.row_group_rows, by_id, self.stages)
             staged = self.stager.write_traces(pieces, traces.optional(), segment.values)
         with self.stages("recent"):
             for group in groups:
                 place = (tool, group.chamber, group.trace)
-                self._reduce_leaving(self.recent.leaving(place))
+                with self.derived.guard():
+                    self._reduce_leaving(self.recent.leaving(place))
                 self.recent.add(place, group.layout, segment, self.registry, group.record, group.window, payload_ids, self.windows.new_ids)
         self._register(tool, staged, segment, record, listed)
         self.spool.add(traces.reduced)
@@ -288,7 +294,8 @@ class Batch:
             self.reduced.setdefault(reduced.window.window_id, []).append(reduced)
         with self.stages("features"):
             for window_id in np.unique(window[window > 0]).tolist():
-                self._reduce_spanning(by_id[window_id], again=window_id in self.touched)
+                with self.derived.guard():
+                    self._reduce_spanning(by_id[window_id], again=window_id in self.touched)
                 self.touched[window_id] = tool
         texts = texts_table(segment, self.registry, record, payload_ids)
         if texts.num_rows:
@@ -296,6 +303,8 @@ class Batch:
 
     def _reduce_spanning(self, window: Window, *, again: bool) -> None:
         """Reduce a window of which other segments hold samples too, while the tails in memory still have them."""
+        if not self.derived.works:
+            return
         if again or window.window_id not in self.windows.new_ids:
             held = reduce_tails(self.recent, window)
             self.spanning.pop(window.window_id, None)
@@ -305,7 +314,7 @@ class Batch:
 
     def _reduce_leaving(self, window_ids: Sequence[int]) -> None:
         """Reduce committed windows whose samples are about to leave memory: their end may have come, and nothing else will."""
-        for window_id in window_ids:
+        for window_id in window_ids if self.derived.works else ():
             window = self.store.index.window(window_id)
             if window is not None and window_id not in self.touched:
                 held = reduce_tails(self.recent, window)

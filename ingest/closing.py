@@ -12,13 +12,17 @@ import pyarrow as pa
 from ingest import features
 from ingest.account import Account
 from ingest.batch import Batch
+from ingest.circuits import Breakers, index_rows, microseconds
+from ingest.derived import owed_rows
 from ingest.gaps import Gap, gap_count, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
-from storage.files import SPLIT
+from ingest.tracefile import Reduced
+from storage.circuits import TOOL, Circuit, log_table
 from storage.index import Facts, IndexDelta, Window
-from storage.schema import ACCOUNT, arrow_schema, rows_table
+from storage.schema import ACCOUNT, rows_table
 from storage.store import Change
+from storage.upkeep import names_all
 
 INLINE_ROWS = 512
 """Tables of at most this many rows go into the catalog itself; larger ones become a data file."""
@@ -38,9 +42,11 @@ class Closing:
         software: str,
         config_digest: str | None,
         refused: Sequence[dict[str, str]] = (),
+        breakers: Breakers,
         action: str = "ingest",
         note: dict[str, Any] | None = None,
     ) -> None:
+        self._breakers = breakers
         self._action = action
         self._note = note or {}
         self._refused = list(refused)
@@ -60,7 +66,10 @@ class Closing:
             self._settle_windows()
         with batch.stages("features"):
             without = paths_of(self._reassignment.removed.values())
-            self._features = features.collect(batch, self._revised, self._reassignment.windows, without)
+            self._features: list[Reduced] = []
+            with batch.derived.guard():
+                if batch.derived.works:
+                    self._features = features.collect(batch, self._revised, self._reassignment.windows, without)
         with batch.stages("keys"):
             self._states = [state for state in batch.keys.states.values() if state.before is not state.now]
             self._settle_gaps()
@@ -72,6 +81,11 @@ class Closing:
         return len(self._revised)
 
     @property
+    def owed(self) -> int:
+        """Windows whose features could not be computed, and are owed."""
+        return 0 if self._batch.derived.works else len(self._revised)
+
+    @property
     def features(self) -> int:
         """Feature rows written."""
         return sum(len(piece.positions) for piece in self._features)
@@ -80,6 +94,11 @@ class Closing:
         """Return the tools that the batch touched."""
         named = {tool for payload in self._batch.payloads for tool in payload.tools | ({payload.tool} if payload.tool else set())}
         return sorted(named | (self._batch.withdrawal.tools if self._batch.withdrawal else set()))
+
+    def replaces_current_files(self) -> bool:
+        """Tell whether the committed files that late events let this batch rewrite are still those of the lake."""
+        store = self._batch.store
+        return all(names_all(store, table, paths) for table, paths in self._reassignment.removed.items())
 
     def _settle_windows(self) -> None:
         """Find the windows whose row or samples changed."""
@@ -118,6 +137,9 @@ class Closing:
     def change(self, seq: int, now: datetime) -> Change:
         """Return what the commit with ledger seq ``seq`` makes visible."""
         batch = self._batch
+        feature_rows = self._feature_rows(seq)
+        batch.derived.settle(self._breakers, tried=bool(self._revised))
+        self._owed = owed_rows(batch.store, batch.derived, self._revised, self._withdrawn)
         rows: dict[str, pa.Table] = {
             "events": batch.events.table(),
             "windows_log": self._window_rows(seq),
@@ -128,8 +150,9 @@ class Closing:
         for name in list(rows):
             if rows[name].num_rows > (0 if name in REWRITTEN else INLINE_ROWS):
                 batch.stager.write(name, rows.pop(name))
-        rows |= self._feature_rows(seq)
+        rows |= feature_rows
         rows |= {
+            "features_owed_log": rows_table("features_owed_log", [(*row, seq) for row in self._owed]),
             "superseded": self._superseded(seq),
             "streams_log": self._stream_rows(seq),
             "payloads": self._payload_rows(seq, now),
@@ -184,13 +207,17 @@ class Closing:
 
     def _feature_rows(self, seq: int) -> dict[str, pa.Table]:
         """Return the feature rows if they are few; many become a data file."""
-        tables = features.tables(self._features, seq, self._batch.spool)
-        if self.features > INLINE_ROWS:
-            schema = arrow_schema("features_log")
-            self._batch.stager.write_pieces("features_log", tables, schema, SPLIT, row_group_rows=features.ROWS_PER_TABLE)
-            return {}
-        table = next(tables, None)
-        return {} if table is None else {"features_log": table}
+        staged = list(self._batch.stager.files)
+        with self._batch.derived.guard():
+            if self.features > INLINE_ROWS:
+                features.stage(self._batch, self._features, seq)
+            elif self._features:
+                return {"features_log": next(features.tables(self._features, seq, self._batch.spool))}
+        if self._batch.derived.fault is not None:
+            self._features = []
+            for file in set(self._batch.stager.files) - set(staged):
+                self._batch.stager.forget(file)
+        return {}
 
     def _superseded(self, seq: int) -> pa.Table:
         windows = [("window", "", w.window_id, w.revision, seq) for w in [*self._replaced, *self._withdrawn]]
@@ -208,7 +235,7 @@ class Closing:
         return rows_table("streams_log", rows)
 
     def _payload_rows(self, seq: int, now: datetime) -> pa.Table:
-        stamp = _microseconds(now)
+        stamp = microseconds(now)
         rows = []
         for payload in self._batch.payloads:
             row = payload.row()
@@ -224,7 +251,7 @@ class Closing:
         for tool, trace in pairs:
             known |= {(tool, trace, position): named for position, named in self._batch.store.index.sensors(tool, trace).items()}
         rows = []
-        stamp = _microseconds(now)
+        stamp = microseconds(now)
         for tool, trace, layout in self._batch.layouts:
             for position, sensor in enumerate(layout, start=1):
                 if known.get((tool, trace, position)) != tuple(sensor):
@@ -234,13 +261,19 @@ class Closing:
         return rows_table("sensors", rows)
 
     def _circuit_rows(self, seq: int) -> pa.Table:
-        fresh = [tool for tool in self.tools() if self._batch.store.index.tool_revision(tool) == 0]
-        return rows_table("circuits_log", [(tool, "closed", "first data", None, None, 0, seq) for tool in fresh])
+        changes = self._breakers.changes()
+        known = {circuit.tool for circuit in changes if circuit.kind == TOOL}
+        index = self._batch.store.index
+        fresh = [
+            tool for tool in self.tools() if tool not in known and not (index.tool_revision(tool) or index.circuit_revision(TOOL, tool))
+        ]
+        return log_table([*changes, *(Circuit(TOOL, tool, reason="first data") for tool in fresh)], seq)
 
     def _body(self) -> dict[str, Any]:
         batch = self._batch
         root = batch.store.path
-        return {
+        story = self._breakers.story()
+        return ({"circuits": story} if story else {}) | {
             "software": self._software,
             "config_digest": self._config_digest,
             "refused": self._refused,
@@ -294,13 +327,10 @@ class Closing:
             chambers=batch.windows.chambers(),
             checkpoints_void=void,
             checkpoints=kept,
+            circuits=index_rows(self._breakers.changes(), seq),
+            owed=self._owed,
         )
 
 
 def _joined(name: str, tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables) if tables else rows_table(name, [])
-
-
-def _microseconds(moment: datetime) -> int:
-    delta = moment - datetime(1970, 1, 1)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ingest.errors import ConfigError
 from ingest.records import Context
+from ingest.thresholds import CircuitSection, Overrides
 
 CAPTURES = ("tool", "chamber", "lot", "wafer", "recipe", "step")
 CONTEXTS = Context._fields
@@ -180,17 +181,6 @@ class TableSection(Section):
         return value
 
 
-class CircuitSection(Section):
-    """Thresholds of the circuits; the policy uses them, per tool where named."""
-
-    failures: int = 5
-    ratio: float = 0.5
-    minimum_bytes: int = 1 << 20
-    minimum_frames: int = 1000
-    cool_down: float = 300.0
-    tools: dict[str, dict[str, float]] = {}
-
-
 class ApprovalSection(Section):
     """How many trusted keys must sign a destructive plan, which of them may (None: all), and how long a plan holds (seconds)."""
 
@@ -216,6 +206,17 @@ class LakeSection(Section):
     keep_payloads: bool = False
     catalog: str | None = None
     data: str | None = None
+
+
+class MaintenanceSection(Section):
+    """When the lake keeps itself in order, and what it keeps."""
+
+    auto: bool = True
+    keep_days: Annotated[float, Field(ge=0)] = 30.0
+    keep_all_hours: Annotated[float, Field(ge=0)] = 48.0
+    guard_hours: Annotated[float, Field(ge=1)] = 24.0
+    quiet_minutes: Annotated[float, Field(ge=0)] = 60.0
+    commits: Annotated[int, Field(ge=1)] = 500
 
 
 class Limits(Section):
@@ -246,6 +247,7 @@ class Config(Section):
     circuit: CircuitSection = CircuitSection()
     approval: ApprovalSection = ApprovalSection()
     lake: LakeSection = LakeSection()
+    maintenance: MaintenanceSection = MaintenanceSection()
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -366,7 +368,7 @@ def parse(text: str, name: str = "configuration") -> Config:
 def _suggestion(data: Mapping[str, Any], location: tuple[Any, ...]) -> str:
     import difflib
 
-    sections = set(Section.__subclasses__())
+    sections: set[type[BaseModel]] = {Overrides, CircuitSection, *Section.__subclasses__()}
     known = {field for model in sections for field in model.model_fields}
     close = difflib.get_close_matches(str(location[-1]), sorted(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -13,6 +13,7 @@ from ingest.spanning import reduce_tails
 from ingest.spool import Spool
 from ingest.tracefile import Reduced
 from kernels.reduce import COLUMNS
+from storage.files import SPLIT
 from storage.index import Window
 from storage.recompute import statistics_of
 from storage.schema import arrow_schema
@@ -63,7 +64,14 @@ def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequ
     return [Reduced(by_id[found.window_id], *found[1:]) for found in statistics_of(rows)]
 
 
-def tables(pieces: Sequence[Reduced], revision: int, spool: Spool) -> Iterator[pa.Table]:
+def stage(batch: Batch, pieces: Sequence[Reduced], revision: int | None) -> None:
+    """Make the feature rows of ``pieces`` durable as a data file; ``revision``: None for that of each window."""
+    rows = tables(pieces, revision, batch.spool)
+    if pieces:
+        batch.stager.write_pieces("features_log", rows, arrow_schema("features_log"), SPLIT, row_group_rows=ROWS_PER_TABLE)
+
+
+def tables(pieces: Sequence[Reduced], revision: int | None, spool: Spool) -> Iterator[pa.Table]:
     """Yield the feature rows of ``pieces`` in bounded tables."""
     begin = rows = 0
     for i, piece in enumerate(pieces):
@@ -73,7 +81,7 @@ def tables(pieces: Sequence[Reduced], revision: int, spool: Spool) -> Iterator[p
             begin, rows = i + 1, 0
 
 
-def _table(pieces: Sequence[Reduced], revision: int, spool: Spool) -> pa.Table:
+def _table(pieces: Sequence[Reduced], revision: int | None, spool: Spool) -> pa.Table:
     schema = arrow_schema("features_log")
     lengths = [len(piece.positions) for piece in pieces]
     statistics = np.concatenate([spool.load(piece) for piece in pieces])
@@ -94,6 +102,7 @@ def _table(pieces: Sequence[Reduced], revision: int, spool: Spool) -> pa.Table:
         "started_at": [piece.window.started_us for piece in pieces],
         "ended_at": [piece.window.ended_us for piece in pieces],
         "complete": [piece.window.complete for piece in pieces],
+        "revision": [piece.window.revision if revision is None else revision for piece in pieces],
     }
     repeat = pa.array(np.repeat(np.arange(len(pieces)), lengths))
     for name, values in of_window.items():
@@ -102,5 +111,4 @@ def _table(pieces: Sequence[Reduced], revision: int, spool: Spool) -> pa.Table:
         columns[name] = column.take(repeat)
     columns["sensor"] = pa.array([name for piece in pieces for name in piece.names], pa.string())
     columns["position"] = pa.array([position for piece in pieces for position in piece.positions], pa.int32())
-    columns["revision"] = pa.array(np.full(len(repeat), revision))
     return pa.table([columns[field.name] for field in schema], schema=schema)

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+
+import duckdb
 
 from ingest import intake
 from ingest.account import Payload
 from ingest.batch import Batch
+from ingest.circuits import Breakers, microseconds, record
 from ingest.closing import Closing
 from ingest.errors import MappingMissing
 from ingest.intake import Settings
+from ingest.judgement import Member, judge, sole_tool
 from ingest.receipts import Receipt, Summary
 from ingest.recent import Recent
 from ingest.sources import Delivery
+from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
+from storage.errors import CatalogDown, StoreDown
 from storage.index import IndexDelta
 from storage.kept import keep
+from storage.patience import patiently
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
 
 
-@dataclass(slots=True)
-class _Member:
-    """A delivery of the group at hand, and what it came to."""
-
-    delivery: Delivery
-    payload: Payload | None = None
-    receipt: Receipt | None = None
-    twin: Payload | None = None
+class _Held(Exception):
+    """A circuit is open: the delivery stays where it is."""
 
 
 class _ReplayFoundLate(Exception):
@@ -47,7 +47,8 @@ class Group:
         self._store = store
         self.recent = recent
         self._settings = settings
-        self.members: list[_Member] = []
+        self._now_us = microseconds(store.clock())
+        self.members: list[Member] = []
         self._batch = self._new_batch()
         self._keys: dict[str, Payload] = {}
         self._closing: Closing | None = None
@@ -55,14 +56,46 @@ class Group:
 
     def _new_batch(self) -> Batch:
         settings = self._settings
-        return Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent, settings.arena)
+        batch = Batch(self._store, settings.config, settings.new_id(), settings.new_id, settings.stages, self.recent, settings.arena)
+        self._breakers = Breakers(self._store.index.circuits(), settings.config.circuit, self._now_us)  # not older than the batch's base
+        self._breakers.recover(self._store.index.troubles())
+        batch.derived.off = self._breakers.state(DERIVED, DEPENDENCY) == OPEN
+        return batch
 
     def fill(self, items: Iterator[Delivery], pushed: list[Delivery]) -> bool:
         """Decode deliveries until the group is full; return False when there are no more. Nothing is left behind on an error."""
-        with self._swept(), self._store.reading():
-            more = self._fill(items, pushed)
+        more = True
+
+        def work() -> None:
+            nonlocal more
+            if self.members:  # a try before this one failed
+                self._again()
+            else:
+                more = self._fill(items, pushed)
             self.close()
+
+        with self._swept():
+            self._steadily(work)
         return more
+
+    def _steadily(self, work: Callable[[], None]) -> None:
+        """Do ``work`` at one snapshot; where the catalog fails, open it anew and try again, a bounded number of times."""
+
+        def once() -> None:
+            try:
+                with self._store.reading():
+                    work()
+            except duckdb.OperationalError:
+                self._store.reconnect()
+                raise
+
+        try:
+            patiently(once, duckdb.OperationalError)
+        except duckdb.OperationalError as error:
+            raise CatalogDown(
+                f"the lake can't be read ({error}); nothing was changed. Run the same command again; "
+                "if that does not help, 'loadlock audit verify' names what is damaged"
+            ) from error
 
     @contextmanager
     def _swept(self) -> Iterator[None]:
@@ -80,20 +113,24 @@ class Group:
             if self.members and size + delivery.size > limits.batch_bytes:
                 pushed.append(delivery)
                 return True
-            member = _Member(delivery)
+            member = Member(delivery)
             self.members.append(member)
             self._admit(member)
             size += delivery.size
+            if member.payload and self._breakers.state(member.payload.sole or "") == HALF_OPEN:
+                return True  # what becomes of this one decides over the next
             if size >= limits.batch_bytes or time.monotonic() - begin >= limits.batch_seconds:
                 return True
         return False
 
     # --- one delivery
 
-    def _admit(self, member: _Member) -> None:
+    def _admit(self, member: Member) -> None:
         """Decode a delivery into the batch, or settle it: replayed, refused or deferred."""
         try:
             self._decode(member)
+        except _Held as error:
+            member.receipt = deferred(member.delivery, str(error))
         except MappingMissing as error:
             if member.payload is not None:
                 self._batch.drop_payload(member.payload)
@@ -105,7 +142,7 @@ class Group:
             member.payload = None
             self._known(member, late.key, late.sha256)
 
-    def _decode(self, member: _Member) -> None:
+    def _decode(self, member: Member) -> None:
         delivery, stages = member.delivery, self._settings.stages
         small = delivery.size <= self._settings.config.lake.batch_bytes
         key, sha256 = delivery.key, ""
@@ -120,6 +157,11 @@ class Group:
             key = key or intake.default_key(delivery, sha256)
             if self._known(member, key, sha256):
                 return
+        tool = sole_tool(delivery, self._settings.config)
+        if tool and not member.held and self._breakers.state(tool) == OPEN:
+            member.held = self._breakers.waiting(tool)
+        if member.held:
+            raise _Held(member.held)
         payload = Payload(
             len(self._batch.payloads),
             self._settings.new_id(),
@@ -131,6 +173,8 @@ class Group:
             delivery.mapping,
             delivery.tool,
             delivery.captured,
+            sole=tool,
+            kept_out=frozenset() if tool else self._breakers.tools(OPEN) | member.walled,
         )
         self._batch.open_payload(payload)
         member.payload = payload
@@ -140,7 +184,7 @@ class Group:
         self._keys[payload.key] = payload
         self._batch.replays += delivery.replays
 
-    def _known(self, member: _Member, key: str, sha256: str) -> bool:
+    def _known(self, member: Member, key: str, sha256: str) -> bool:
         """Settle a delivery whose key was used before: the same bytes are replayed, others refused."""
         known, twin = self._store.index.payload(key), self._keys.get(key)
         if known is None and twin is None:
@@ -167,30 +211,46 @@ class Group:
 
     def settle(self) -> None:
         """Commit what the group holds; if another commit touched the same tools meanwhile, decide anew under the lock."""
-        if self._closing is None:
+        if self._settings.dry_run or not (self._closing or self._breakers.changes()):
             self._batch.stager.discard()
-            self._record_refusals()
-            return
-        if self._settings.dry_run:
-            self._batch.stager.discard()
-            return
-        with ExitStack() as stack:
-            with self._swept():
-                self._keep()
-                stack.enter_context(self._store.locked(self._settings.wait_s))
-                if self._moved(self._closing):
-                    with self._store.reading():
-                        self._again()
-                        self.close()
+        else:
+            with ExitStack() as stack:
+                with self._swept():
                     self._keep()
-            closing = self._closing
-            if closing is None:
-                return
-            with self._settings.stages("commit"):
-                entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
+                    stack.enter_context(self._store.locked(self._settings.wait_s))
+                    if self._moved():
+                        for member in self.members:
+                            member.forgive()
+                        self._steadily(self._anew)
+                        self._keep()
+                try:
+                    with self._settings.stages("commit"):
+                        self._commit()
+                except StoreDown:  # before COMMIT: no snapshot names these files
+                    self._batch.stager.discard()
+                    raise
+                finally:
+                    self._batch.stager.release()
+        if self._closing is None:
+            self._record_refusals()
+
+    def _anew(self) -> None:
+        self._again()
+        self.close()
+
+    def _commit(self) -> None:
+        closing = self._closing
+        if closing is not None:
+            entry = self._store.commit(lambda seq: closing.change(seq, self._store.clock()))
             self.entry_seq = entry.seq
             self.recent = self._batch.recent
             self.recent.revisions |= dict.fromkeys(closing.tools(), entry.seq)
+            return
+        self._batch.stager.discard()
+        if changes := self._breakers.changes():
+            left = [{"source": m.receipt.source, "reason": m.receipt.reason} for m in self.members if m.failed and m.receipt]
+            body = {"software": self._settings.software, "circuits": self._breakers.story(), "deferred": left}
+            record(self._store, changes, body, self._settings.actor)
 
     def _keep(self) -> None:
         """Keep the delivered bytes in the lake, where the configuration says so."""
@@ -211,9 +271,13 @@ class Group:
                 member.receipt, member.twin = deferred(member.delivery, reason), None
 
     def close(self) -> None:
-        """Finish the batch as far as it goes without the lock."""
+        """Finish the batch as far as it goes without the lock; leave out what is not fit to be committed."""
         settings = self._settings
         self._closing = None
+        self._batch.flush()
+        while judge(self.members, self._breakers):
+            self._again()
+            self._batch.flush()
         if any(member.payload for member in self.members):
             self._closing = Closing(
                 self._batch,
@@ -221,13 +285,18 @@ class Group:
                 software=settings.software,
                 config_digest=settings.config.digest(),
                 refused=[_refusal(m.receipt) for m in self.members if m.receipt and m.receipt.state == "refused"],
+                breakers=self._breakers,
             )
 
-    def _moved(self, closing: Closing) -> bool:
+    def _moved(self) -> bool:
         index, base = self._store.index, self._batch.base
-        if index.head()[2] != base[2]:
+        if index.head()[2] != base[2] or (self._closing is not None and not self._closing.replaces_current_files()):
             return True
-        return any(index.tool_revision(tool) > base[0] for tool in closing.tools()) or any(
+        tools = set(self._closing.tools()) if self._closing else set()
+        touched = {(TOOL, tool) for tool in tools} | {(circuit.kind, circuit.tool) for circuit in self._breakers.changes()}
+        if any(index.circuit_revision(*circuit) > base[0] for circuit in touched):
+            return True
+        return any(index.tool_revision(tool) > base[0] for tool in tools) or any(
             index.payload(payload.key) is not None for payload in self._batch.payloads
         )
 
@@ -259,13 +328,18 @@ class Group:
                 summary.batches.append(self._batch.batch_id)
             summary.windows += self._closing.windows
             summary.features += self._closing.features
+            summary.owed += self._closing.owed
             summary.gaps += self._closing.gaps
         for payload in committed:
             summary.add(payload.account)
         for member in self.members:
             summary.book(self._receipt(member))
+            if member.held and member.receipt and member.receipt.state == "deferred" and not member.delivery.has_place:
+                summary.busy = (
+                    f"{member.delivery.source}: these bytes have no file to wait in and were not taken; deliver them again. {member.held}"
+                )
 
-    def _receipt(self, member: _Member) -> Receipt:
+    def _receipt(self, member: Member) -> Receipt:
         payload = member.payload
         if payload is not None:
             return Receipt(

@@ -120,6 +120,7 @@ class EventReader:
 
     def read(self, buf: Bytes, spans: Int64) -> Found:
         """Read the sound event frames of ``buf`` (read-only) that ``spans`` (SPAN, e), EVENT and ALARM only, tell of."""
+        spans = np.ascontiguousarray(spans)  # kernels are compiled for one layout
         total = int((spans[secs.SPAN_STOP] - spans[secs.SPAN_START]).sum())
         columns = np.empty((columns_of.COLUMN, spans.shape[1]), np.int64)
         keys, floats = np.empty(total, np.uint8), np.empty(total // 4 + 1, np.float64)

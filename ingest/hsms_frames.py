@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ingest.config import Limits
 from ingest.items import plain_text
-from ingest.records import Float64, Int64
+from ingest.records import Float64, Int64, Samples
 from kernels import secs
 from kernels.secs_items import FAULT
 from kernels.secs_shapes import HEAD
@@ -23,9 +23,9 @@ MESSAGE_ROOM = 1 << 14
 SPAN_ROOM = 1 << 12
 SIDE_ROOM = 1 << 14
 MOST_VALUES = 1 << 20
-"""Values of one stretch where a single frame doesn't need more: 16 MiB."""
+"""Values of one stretch where a single frame doesn't need more: 8 MiB, half of it where they are float32."""
 
-KEPT = (secs.MODE, secs.POS, secs.REGION, secs.CODE, secs.FAULT_AT, secs.FOUND, secs.LIMIT, secs.CREDIT, secs.TRACES)
+KEPT = (secs.MODE, secs.POS, secs.REGION, secs.CODE, secs.FAULT_AT, secs.FOUND, secs.LIMIT, secs.CREDIT, secs.TRACES, secs.NARROW)
 """What of the state lives on between calls; the counters start at 0."""
 
 
@@ -42,7 +42,7 @@ class Stretch:
     """What one call of ``walk`` came to: columns as ``kernels.secs`` names them; offsets count from the buffer's start."""
 
     messages: Int64
-    values: Float64
+    values: Samples
     sides: Int64
     spans: Int64
     other_bytes: int
@@ -64,6 +64,7 @@ class FrameWalker:
         self._limits = np.array([limits.frame_bytes, limits.depth, limits.children], np.int64)
         self.state = np.zeros(secs.STATE, np.int64)
         self.state[secs.CREDIT] = secs.FIRST_CREDIT
+        self.state[secs.NARROW] = 1
         self._stack = np.zeros(limits.depth + 1, np.int64)
         self._head = np.zeros(HEAD, np.int64)
         self._fault = np.zeros(FAULT, np.int64)
@@ -111,6 +112,7 @@ class FrameWalker:
                     state,
                     self._messages,
                     values,
+                    values.view(np.float32),
                     self._sides,
                     self._spans,
                     self._stack,
@@ -133,7 +135,7 @@ class FrameWalker:
         n, used, sides, spans = (int(state[row]) for row in (secs.MESSAGES, secs.VALUES_USED, secs.SIDES, secs.SPANS))
         return why, Stretch(
             self._messages[:, :n].copy(),
-            values[:used],
+            (values.view(np.float32) if state[secs.NARROW] else values)[:used],
             self._sides[:, :sides].copy(),
             self._spans[:, :spans].copy(),
             int(state[secs.OTHER_BYTES]),

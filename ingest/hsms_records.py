@@ -12,7 +12,7 @@ from ingest.hsms_frames import Stretch
 from ingest.hsms_settings import NO_COUNT, Settings
 from ingest.hsms_sides import texts_beside
 from ingest.items import plain_text
-from ingest.records import Int64, Layout, Records, StreamKey
+from ingest.records import Int64, Layout, Records, Samples, StreamKey
 from ingest.zone import to_utc
 from kernels import secs
 from kernels.secs_text import EMPTY, LOCAL, UNREADABLE
@@ -38,7 +38,7 @@ class Messages:
     late_us: Int64
     value_start: Int64
     positions: Int64
-    values: npt.NDArray[np.float64]
+    values: Samples
     texts: Texts
 
     def select(self, keep: npt.NDArray[np.bool_]) -> Messages:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from ingest.hsms_frames import byte_ranges
 from ingest.items import BLANKS, INTEGER, NUMBER, jis_text, localized_text, plain_text
-from ingest.records import Float64, Int64
+from ingest.records import Float64, Int64, Samples
 from kernels.secs_values import SIDE_JIS, SIDE_LOCALIZED, SIDE_NUMBER, SIDE_SIGNED, SIDE_UNSIGNED
 from storage.texts import NO_TEXTS, Texts, texts_of
 
@@ -31,7 +31,7 @@ def side_text(kind: int, raw: bytes) -> tuple[float | None, str | None]:
     return value, number if beyond else None
 
 
-def texts_beside(sides: Int64, buf: Bytes, value_start: Int64, values: Float64) -> Texts:
+def texts_beside(sides: Int64, buf: Bytes, value_start: Int64, values: Samples) -> Texts:
     """Return the texts of the messages of a stretch by ``sides`` (SIDE, s), and write into ``values`` the numbers among them."""
     if not sides.shape[1]:
         return NO_TEXTS

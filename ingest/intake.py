@@ -47,7 +47,7 @@ def read(delivery: Delivery, payload: Payload, batch: Batch, settings: Settings,
     ``dictionary`` gives what is known of a tool's names. Raises :class:`ingest.errors.MappingMissing` before anything is taken.
     """
     stages = settings.stages
-    opened = open_decoder(delivery, settings.config, dictionary)
+    opened = open_decoder(delivery, settings.config, dictionary, payload.kept_out)
     digest = None if payload.sha256 else hashlib.sha256()
     unpacked = Unpacked()
     with delivery.open() as file:

@@ -128,7 +128,7 @@ def merged(parts: Iterable[Summary], place_of: Callable[[str], int]) -> Summary:
         ):
             for name, count in theirs.items():
                 ours[name] += count
-        for name in ("samples", "events", "windows", "features", "gaps"):
+        for name in ("samples", "events", "windows", "features", "gaps", "owed"):
             setattr(total, name, getattr(total, name) + getattr(part, name))
         total.batches += part.batches
         total.receipts += part.receipts

@@ -260,24 +260,14 @@ class KeyBook:
             yield places, contents, found
 
     def _judge(self, segment: Segment, outcome: Outcome, record: Int64, contents: Contents, known: Int64, stream: np.ndarray) -> None:
-        same = sequence.same_content(
-            segment.values.view(np.int64),
-            segment.value_start[record],
-            segment.count[record],
-            contents.bits,
-            contents.start[known],
-            contents.count[known],
-        )
+        same = sequence.same_content(*segment.contents(record), contents.bits, contents.start[known], contents.count[known])
         same &= same_texts(segment.texts, record, contents.texts, known)
         outcome.state[record[same]] = DUPLICATE
         for i in np.flatnonzero(~same).tolist():
             self._differing.append((int(record[i]), int(stream[i]), contents.payload[int(known[i])]))
 
     def _judge_within(self, segment: Segment, outcome: Outcome, record: Int64, first: Int64, stream: np.ndarray) -> None:
-        bits = segment.values.view(np.int64)
-        same = sequence.same_content(
-            bits, segment.value_start[record], segment.count[record], bits, segment.value_start[first], segment.count[first]
-        )
+        same = sequence.same_content(*segment.contents(record), *segment.contents(first))
         same &= same_texts(segment.texts, record, segment.texts, first)
         outcome.state[record[same]] = DUPLICATE
         for i in np.flatnonzero(~same).tolist():
@@ -288,10 +278,9 @@ class KeyBook:
         differing, self._differing = self._differing, []
         places = [(stream, int(segment.time_us[record]), int(segment.seq[record])) for record, stream, _ in differing]
         self._load_conflicts({place for place in places if place not in self._conflicts})
-        bits = segment.values.view(np.int64)
-        for place, (record, _, kept) in zip(places, differing, strict=True):
-            a = int(segment.value_start[record])
-            content = content_digest(bits[a : a + int(segment.count[record])], segment.texts.of(record))
+        bits, start, count = segment.contents(np.asarray([record for record, _, _ in differing], np.int64))
+        for i, (place, (record, _, kept)) in enumerate(zip(places, differing, strict=True)):
+            content = content_digest(bits[start[i] : start[i] + count[i]], segment.texts.of(record))
             if content in self._conflicts[place]:
                 outcome.state[record] = DUPLICATE
                 continue

@@ -7,7 +7,7 @@ Positions of ``sensors = "*"`` are dense: they count, from 1 in header order, th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import NamedTuple, NoReturn, Protocol
@@ -19,7 +19,7 @@ from ingest.config import TableSection, ToolColumn
 from ingest.errors import MappingMissing
 from ingest.formats.clock import Clock, Times
 from ingest.formats.fields import Coded, Integers, Numbers
-from ingest.records import Context, Int64, Layout, Records, Sensor, StreamKey
+from ingest.records import WALLED, Context, Int64, Layout, Records, Sensor, StreamKey
 from ingest.zone import to_utc
 from kernels.text import densify
 from kernels.text_time import UNREAD, VOID
@@ -29,10 +29,10 @@ CONTEXTS = Context._fields
 SHOWN_COLUMNS = 40
 """Columns that a message names at most."""
 
-REASONS = ("", "bad_text", "no_tool", "no_time", "bad_time", "bad_seq")
+REASONS = ("", "bad_text", "no_tool", "no_time", "bad_time", "bad_seq", WALLED)
 """Why a row is refused, in order of precedence; its index in the arrays of a batch."""
 
-_BAD_TEXT, _NO_TOOL, _NO_TIME, _BAD_TIME, _BAD_SEQ = range(1, 6)
+_BAD_TEXT, _NO_TOOL, _NO_TIME, _BAD_TIME, _BAD_SEQ, _WALLED = range(1, 7)
 
 
 class Rows(Protocol):
@@ -98,7 +98,9 @@ class TableMapping:
         tool: str | None,
         captured: Mapping[str, str],
         zone_of: Callable[[str], str],
+        walled: Set[str] = frozenset(),
     ) -> None:
+        self._walled = walled
         self.name = name
         self.table = table
         self.source = source
@@ -237,8 +239,8 @@ class TableMapping:
         for part in (bound.tool, bound.chamber, *bound.key, *bound.context):
             batch.refuse_undecodable(part, reasons)
         if bound.tool.column is not None:
-            empty = [code for code, text in enumerate(tool.texts) if text == ""]
-            _mark(reasons, np.isin(tool.codes, empty), _NO_TOOL)
+            _mark(reasons, tool.among({""}), _NO_TOOL)
+            _mark(reasons, tool.among(self._walled, bound.tool.prefix), _WALLED)
         times = rows.times(bound.time, self.clock)
         _mark(reasons, times.kinds == VOID, _NO_TIME)
         _mark(reasons, times.kinds == UNREAD, _BAD_TIME)
@@ -326,6 +328,8 @@ class TableMapping:
             detail = f"the time's column '{self.table.time.column}' is empty"
         elif reason == _BAD_TIME:
             detail = f"column '{self.table.time.column}': {rows.show(row, bound.time)} is no {self.clock.describe()}"
+        elif reason == _WALLED:
+            detail = f"the circuit of {known} was open when this row came; 'loadlock quarantine replay' takes it in once it is closed"
         else:
             detail = f"column '{self.table.seq}': {rows.show(row, bound.seq or 0)} is no integer"
         return Refused(row, REASONS[reason], detail, known)
@@ -350,10 +354,8 @@ class _Batch:
         """Mark the rows whose text isn't UTF-8."""
         if part.column is None:
             return
-        coded = self.texts(part)
-        if None in coded.texts:
-            bad = [code for code, text in enumerate(coded.texts) if text is None]
-            _mark(reasons, np.isin(coded.codes, bad), _BAD_TEXT)
+        if None in self.texts(part).texts:
+            _mark(reasons, self.texts(part).among({None}), _BAD_TEXT)
 
     def _distinct(self, parts: Sequence[Part], kept: Int64) -> tuple[Int64, Int64]:
         """Return int64[n] numbers of the distinct combinations of the parts' columns, and the kept row where each is first met."""

@@ -1,10 +1,12 @@
 """The story of a batch, top-down.
 
 1. Deliveries are gathered into a group (:mod:`ingest.group`): up to 64 MiB or two seconds, one commit.
-2. Each is read, unpacked, hashed and decoded in chunks (:mod:`ingest.intake`, :mod:`ingest.formats`); a known key is replayed or refused.
+2. Each is read, unpacked, hashed and decoded in chunks (:mod:`ingest.intake`, :mod:`ingest.formats`); a known key is replayed or refused,
+   and what comes from a tool whose circuit is open is deferred (:mod:`ingest.circuits`).
 3. What was decoded waits in a segment (:mod:`ingest.segment`); when it is full it is decided over (:mod:`ingest.keys`,
    :mod:`ingest.eventbook`, :mod:`ingest.windowbook`) and written as sorted rows (:mod:`ingest.batch`, :mod:`ingest.tracefile`).
-4. The batch is closed (:mod:`ingest.closing`): final windows, rows that moved (:mod:`ingest.reassign`), features, gaps, accounts.
+4. What is mostly rubbish is left out (:mod:`ingest.judgement`), and the others are decoded anew. Then the batch is closed
+   (:mod:`ingest.closing`): final windows, rows that moved (:mod:`ingest.reassign`), features (:mod:`ingest.derived`), gaps, accounts.
 5. Under the writer lock it is committed once (:class:`storage.store.Store`); if another commit touched the same tools meanwhile, it is
    decided anew first.
 6. The receipts go out.
@@ -15,6 +17,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
+from ingest import derived
+from ingest.circuits import note_down
 from ingest.config import Config
 from ingest.group import Group, deferred
 from ingest.intake import Settings
@@ -35,21 +39,23 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     items = _skip(iter(found), pushed, summary)
     try:
         store.ensure_index(settings.wait_s)
+        if not settings.dry_run:
+            derived.make_up(store, settings)
         more, recent = True, Recent()
         while more:
             group = Group(store, settings, recent)
-            more = group.fill(items, pushed)
-            if group.members:
-                try:
-                    group.settle()
-                except Busy as error:
-                    group.defer(f"busy: {error}")
-                    group.report(summary)
-                    raise
+            try:
+                more = group.fill(items, pushed)
+                group.settle()
+            except Busy as error:
+                group.defer(f"busy: {error}")
                 group.report(summary)
+                raise
+            group.report(summary)
             recent = group.recent
     except Busy as error:
         summary.busy = str(error)
+        note_down(store, error, settings)
         for delivery in items:
             summary.book(deferred(delivery, f"busy: {error}"))
     summary.seconds = round(time.monotonic() - begin, 6)

@@ -41,8 +41,10 @@ class Summary(BaseModel):
     seconds: float = 0.0
     receipts: list[Receipt] = []
     skipped: list[str] = []
+    owed: int = Field(default=0, exclude=True)
+    """Windows whose features could not be computed: they are made up later."""
     busy: str | None = Field(default=None, exclude=True)
-    """Why the lock or the catalog was not to be had; what was not committed is deferred."""
+    """Why the call has to be made again (the lock or the catalog was not to be had, bytes have no place to wait in)."""
     named_skipped: bool = Field(default=False, exclude=True)
     """A file that the caller named itself was skipped: a usage error."""
 
@@ -69,7 +71,7 @@ class Summary(BaseModel):
             return 4
         if self.named_skipped:
             return 2
-        walled = self.frames["quarantined"] or self.records["conflict"] or self.payloads["deferred"]
+        walled = self.frames["quarantined"] or self.records["conflict"] or self.payloads["deferred"] or self.owed
         return 3 if walled else 0
 
     def document(self) -> dict[str, Any]:

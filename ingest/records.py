@@ -19,9 +19,15 @@ from storage.texts import Texts
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float64 = npt.NDArray[np.float64]
+Samples = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+"""Values as they travel: float32 where every number came as one and none is NULL, else float64."""
 
 NO_TIME = np.iinfo(np.int64).min
 """``time_us`` of an event whose report holds no time."""
+
+
+WALLED = "circuit_open"
+"""Why a sound row is rejected: the circuit of its tool is open."""
 
 
 class StreamKey(NamedTuple):
@@ -74,7 +80,8 @@ class Rejected:
 class Records:
     """``n`` records with ``m`` samples in all; ``step_us`` is 0 where the sequence counts by ones.
 
-    A record's samples are ``values[value_start : value_start + len(layouts[layout])]``, NULL and NaN as in ``kernels.missing``.
+    A record's samples are ``values[value_start : value_start + len(layouts[layout])]``, NULL and NaN as in ``kernels.missing``
+    (float32 values: the canonical NaN, no NULL).
     ``late_us`` differs from ``time_us`` where a local time was read in a repeated hour: the later of the two readings.
     ``context`` is -1 where windows come from events, else an index into ``contexts``.
     Text values (and 64-bit integers beyond 2**53, exactly) stand beside, in ``texts``.
@@ -91,7 +98,7 @@ class Records:
     late_us: Int64
     frame: Int64
     value_start: Int64
-    values: Float64
+    values: Samples
     texts: Texts
     timed: list[bool] = field(default_factory=list)
     """Per stream: True where the sequence is a sparse time (seq = time_us), not a counter."""

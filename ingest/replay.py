@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ingest import group, intake, pipeline
+from ingest.circuits import Breakers, microseconds
 from ingest.errors import MappingMissing
 from ingest.formats.registry import open_decoder
 from ingest.receipts import Summary
 from ingest.replay_rows import sound_rows
 from ingest.spans import Span, delivery_of, open_spans
+from storage.circuits import OPEN
 from storage.store import Store
 
 TAIL = "incomplete_tail"
@@ -23,9 +25,13 @@ MOST_PARTS = 64
 
 
 def replay(store: Store, ids: Sequence[str], settings: intake.Settings) -> Summary:
-    """Replay the open spans named by ``ids``, or all; what still can't be understood stays open and untouched."""
+    """Replay the open spans named by ``ids``, or all.
+
+    What still can't be understood stays open and untouched, and so do the spans of tools whose circuit is open.
+    """
     store.ensure_index(settings.wait_s)
-    spans = open_spans(store, ids)
+    waiting = Breakers(store.index.circuits(), settings.config.circuit, microseconds(store.clock())).tools(OPEN)
+    spans = [span for span in open_spans(store, ids) if span.tool not in waiting]
     deliveries = []
     for origin in sorted({span.origin() for span in spans}, key=str):
         members = [span for span in spans if span.origin() == origin]

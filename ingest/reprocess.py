@@ -9,13 +9,11 @@ from typing import Any
 from ingest import intake
 from ingest.account import Payload
 from ingest.batch import Batch
-from ingest.closing import Closing
 from ingest.errors import UsageError
 from ingest.group import stored_dictionary
 from ingest.intake import Settings
 from ingest.provenance import Located, locate
-from ingest.recent import Recent
-from ingest.retract import REPLAY, Found, building, find, repeats, withdrawn
+from ingest.retract import REPLAY, Found, begin, building, close, commit, find, repeats, withdrawn
 from ingest.sources import Delivery, identify
 from storage.kept import keep, kept_path
 from storage.store import Store
@@ -31,21 +29,14 @@ def reprocess(store: Store, names: Sequence[str], files: Iterable[Path], tool: s
     deliveries = {p.payload_id: _delivery(store, p, files, tool, settings) for p in find(store, names)}
     with store.locked(settings.wait_s):
         payloads = sorted(find(store, names), key=lambda p: (p.ledger_seq, p.payload_id))
-        batch = Batch(store, settings.config, settings.new_id(), settings.new_id, settings.stages, Recent(), settings.arena)
+        batch, breakers = begin(store, settings)
         with building(batch):
             withdrawal = withdrawn(batch, payloads, "superseded")
             decoded = [_decode(batch, old, deliveries[old.payload_id], settings) for old in payloads]
             pairs = [{"payload_id": new.payload_id, "supersedes": old.payload_id} for new, old in zip(decoded, payloads, strict=True)]
-            closing = Closing(
-                batch,
-                actor=settings.actor,
-                software=settings.software,
-                config_digest=settings.config.digest(),
-                action="reprocess",
-                note={"reprocessed": pairs},
-            )
+            closing = close(batch, breakers, settings, "reprocess", {"reprocessed": pairs})
             may_miss = repeats(store, payloads)
-        entry = store.commit(lambda seq: closing.change(seq, store.clock()))
+        entry = commit(batch, closing)
     accounts = [payload.account.figures() for payload in decoded]
     return {
         "schema": 1,

@@ -10,12 +10,15 @@ from typing import Any
 import duckdb
 
 from ingest.batch import Batch
+from ingest.circuits import Breakers, microseconds
 from ingest.closing import Closing
 from ingest.errors import UsageError
 from ingest.intake import Settings
 from ingest.recent import Recent
 from ingest.withdrawal import Withdrawal, withdraw
-from storage.errors import IntegrityError
+from storage.circuits import DEPENDENCY, DERIVED, OPEN
+from storage.errors import IntegrityError, StoreDown
+from storage.ledger import Entry
 from storage.store import Store
 
 REPLAY = "quarantine replay"
@@ -78,14 +81,12 @@ def retract(store: Store, names: Sequence[str], reason: str, settings: Settings)
             "reason": reason,
             "retracted": [{"payload_id": p.payload_id, "key": p.key, "sha256": p.sha256, "source": p.source} for p in payloads],
         }
-        batch = Batch(store, settings.config, settings.new_id(), settings.new_id, settings.stages, Recent(), settings.arena)
+        batch, breakers = begin(store, settings)
         with building(batch):
             withdrawal = withdrawn(batch, payloads, "retracted")
-            closing = Closing(
-                batch, actor=settings.actor, software=settings.software, config_digest=settings.config.digest(), action="retract", note=note
-            )
+            closing = close(batch, breakers, settings, "retract", note)
             may_miss = repeats(store, payloads)
-        entry = store.commit(lambda seq: closing.change(seq, store.clock()))
+        entry = commit(batch, closing)
     return {
         "schema": 1,
         "ledger_seq": entry.seq,
@@ -97,6 +98,34 @@ def retract(store: Store, names: Sequence[str], reason: str, settings: Settings)
         "features": closing.features,
         "repeated_by": [{"payload_id": payload, "source": source} for payload, source in may_miss],
     }
+
+
+def begin(store: Store, settings: Settings) -> tuple[Batch, Breakers]:
+    """Return an empty batch and the circuits as it finds them; only that of derived work concerns it, a person asked for the rest."""
+    batch = Batch(store, settings.config, settings.new_id(), settings.new_id, settings.stages, Recent(), settings.arena)
+    breakers = Breakers(store.index.circuits(), settings.config.circuit, microseconds(store.clock()))
+    breakers.recover(store.index.troubles())
+    batch.derived.off = breakers.state(DERIVED, DEPENDENCY) == OPEN
+    return batch, breakers
+
+
+def close(batch: Batch, breakers: Breakers, settings: Settings, action: str, note: dict[str, Any]) -> Closing:
+    """Finish ``batch``; its ledger entry says ``action`` and ``note``."""
+    config_digest = settings.config.digest()
+    return Closing(
+        batch, actor=settings.actor, software=settings.software, config_digest=config_digest, breakers=breakers, action=action, note=note
+    )
+
+
+def commit(batch: Batch, closing: Closing) -> Entry:
+    """Commit a finished batch; the caller holds the writer lock."""
+    try:
+        return batch.store.commit(lambda seq: closing.change(seq, batch.store.clock()))
+    except StoreDown:  # before COMMIT: no snapshot names these files
+        batch.stager.discard()
+        raise
+    finally:
+        batch.stager.release()
 
 
 @contextmanager

@@ -40,17 +40,17 @@ def conflicts_table(
     segment: Segment, registry: Registry, outcome: Outcome, record: Int64, window: Int64, payload_ids: Sequence[str]
 ) -> pa.Table:
     """Return the rows of ``conflicts`` for the conflicting records ``record``; ``window``: the window of each, 0 for none."""
-    bits = segment.values.view(np.int64)
+    bits, start, _ = segment.contents(record)
+    values = bits.view(np.float64)
     rows = []
-    for i, window_id in zip(record.tolist(), window.tolist(), strict=True):
+    for i, window_id, a in zip(record.tolist(), window.tolist(), start.tolist(), strict=True):
         key = registry.streams[int(segment.stream[i])]
         kept = outcome.kept[i]
         kept_id = payload_ids[kept] if isinstance(kept, int) else kept
         texts = dict(segment.texts.of(i))
         payload = payload_ids[int(segment.payload[i])]
-        a = int(segment.value_start[i])
         for p, sensor in enumerate(registry.layouts[int(segment.layout[i])]):
-            value = None if bits[a + p] == NULL_BITS else float(segment.values[a + p])
+            value = None if bits[a + p] == NULL_BITS else float(values[a + p])
             rows.append(
                 (
                     *(*key, int(segment.seq[i]), int(segment.time_us[i]), sensor.name, p + 1, value, window_id or None, payload),

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ingest.records import Context, Decoded, Float64, Int32, Int64, Layout, Records, StreamKey
+from ingest.records import Context, Decoded, Float64, Int32, Int64, Layout, Records, Samples, StreamKey
+from kernels.gather import transpose
 from kernels.sequence import COUNTER
 from storage.texts import Texts
 from storage.texts import joined as texts_joined
@@ -65,7 +66,7 @@ class Segment:
     frame: Int64
     value_start: Int64
     count: Int64
-    values: Float64
+    values: Samples
     frame_start: Int64
     frame_stop: Int64
     frame_payload: Int32
@@ -78,29 +79,56 @@ class Segment:
         self.byte_start = np.zeros(len(self.frame), np.int64)
         self.byte_start[inside] = self.frame_start[self.frame[inside]]
 
+    def contents(self, record: Int64) -> tuple[Int64, Int64, Int64]:
+        """Return (bits, start, count): the samples of ``record`` (n,) as bits of doubles, and where those of each one are among them."""
+        start, count = self.value_start[record], self.count[record]
+        if self.values.dtype == np.float64:
+            return self.values.view(np.int64), start, count
+        wide = np.empty(int(count.sum()))
+        stop = np.cumsum(count)
+        for width in np.unique(count).tolist():
+            some = count == width
+            rows = transpose(self.values, np.arange(width), start[some], np.empty((int(some.sum()), width)))
+            wide[np.repeat(some, count)] = rows.reshape(-1)
+        return wide.view(np.int64), stop - count, count
+
 
 class Arena:
     """Memory for one segment's samples, used again for the next one: fresh pages cost more than decoding."""
 
     def __init__(self) -> None:
-        self._samples: Float64 = np.empty(0, np.float64)
+        self._memory: Float64 = np.empty(0, np.float64)
         self._sheet: Float64 = np.empty(0, np.float64)
+        self._narrow = True
         self.used = 0
 
-    def append(self, values: Float64) -> None:
-        """Copy ``values`` behind those that are here."""
+    def append(self, values: Samples) -> None:
+        """Copy ``values`` behind those that are here, all as float64 as soon as some are."""
+        if self._narrow and values.dtype == np.float64 and len(values):
+            held = self._samples()[: self.used].astype(np.float64)
+            self.used, self._narrow = 0, False
+            self.append(held)
         stop = self.used + len(values)
-        if stop > len(self._samples):
-            grown = np.empty(max(stop, len(self._samples) * 3 // 2), np.float64)
-            grown[: self.used] = self._samples[: self.used]
-            self._samples = grown
-        self._samples[self.used : stop] = values
+        self._grow(stop)
+        self._samples()[self.used : stop] = values
         self.used = stop
 
-    def take(self) -> Float64:
+    def take(self) -> Samples:
         """Return all samples, and begin anew: the view holds until the next ``append``."""
-        used, self.used = self.used, 0
-        return self._samples[:used]
+        found = self._samples()[: self.used]
+        self.used, self._narrow = 0, True
+        return found
+
+    def _samples(self) -> Samples:
+        return self._memory.view(np.float32) if self._narrow else self._memory
+
+    def _grow(self, samples: int) -> None:
+        """Have room for ``samples``."""
+        before = self._samples()
+        if samples > len(before):
+            words = (samples + 1) // 2 if self._narrow else samples
+            self._memory = np.empty(max(words, len(self._memory) * 3 // 2), np.float64)
+            self._samples()[: self.used] = before[: self.used]
 
     def sheet(self, rows: int, columns: int) -> Float64:
         """Return room for (rows, columns) samples, until the next call."""
@@ -151,7 +179,7 @@ def _period(records: Records, i: int) -> int:
     return records.period_us[i] if records.period_us else 0
 
 
-def _join(parts: list[tuple[int, Decoded]], registry: Registry, values: Float64) -> Segment:
+def _join(parts: list[tuple[int, Decoded]], registry: Registry, values: Samples) -> Segment:
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("stream", "layout", "context", "seq", "time", "late", "payload", "frame", "start", "count")
     }

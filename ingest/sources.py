@@ -35,6 +35,11 @@ class Delivery:
     opened: Callable[[], BinaryIO] | None = None
     """How to open bytes that are neither in memory nor in a file of their own."""
 
+    @property
+    def has_place(self) -> bool:
+        """Tell whether the bytes stay somewhere when they are not taken: in a file, or in the quarantine."""
+        return self.path is not None or bool(self.replays)
+
     def open(self) -> BinaryIO:
         """Open the delivered bytes."""
         if self.data is not None:

@@ -16,7 +16,7 @@ LEFT JOIN (SELECT tool, count(*) AS gaps FROM gaps GROUP BY tool) g USING (tool)
 LEFT JOIN (
   SELECT tool, count(DISTINCT (trace, stream, seq, ts, payload_id)) AS conflicts FROM conflicts GROUP BY tool) c USING (tool)
 LEFT JOIN (SELECT tool, count(*) AS quarantined FROM quarantine WHERE state = 'open' GROUP BY tool) q USING (tool)
-LEFT JOIN circuits s USING (tool)
+LEFT JOIN (SELECT tool, state FROM circuits WHERE kind = 'tool') s USING (tool)
 ORDER BY t.tool
 """
 

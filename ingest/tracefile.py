@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ingest.derived import Derived
 from ingest.records import Float64, Int32, Int64, Layout
 from ingest.segment import Arena, Registry, Segment
 from ingest.timing import Clock
@@ -99,8 +100,16 @@ class TraceFile:
     """The rows of one tool's accepted records of one segment."""
 
     def __init__(
-        self, tool: str, segment: Segment, registry: Registry, groups: Sequence[Group], payload_ids: Sequence[str], arena: Arena
+        self,
+        tool: str,
+        segment: Segment,
+        registry: Registry,
+        groups: Sequence[Group],
+        payload_ids: Sequence[str],
+        arena: Arena,
+        derived: Derived,
     ) -> None:
+        self._derived = derived
         self._arena = arena
         self._tool = tool
         self._segment = segment
@@ -116,7 +125,8 @@ class TraceFile:
             optional.add("chamber")
         if any((group.window == 0).any() for group in self._groups):
             optional.add("window_id")
-        if count_nulls(self._segment.values.view(np.int64)):
+        values = self._segment.values
+        if values.dtype == np.float64 and count_nulls(values.view(np.int64)):
             optional.add("value")
         return optional
 
@@ -136,15 +146,16 @@ class TraceFile:
                 for some in blocks:
                     with clock("order"):
                         matrix = self._matrix(group.record[at], order[some])
-                    if len(cuts) == 1:
-                        with clock("features"):
+                    if len(cuts) == 1 and self._derived.works:
+                        with clock("features"), self._derived.guard():
                             reduction.add(some, matrix)
                     yield Piece(shared, names[some], positions[some], matrix)
-            if len(cuts) > 1:  # windows may span cuts
-                with clock("features"):
+            if len(cuts) > 1 and self._derived.works:  # windows may span cuts
+                with clock("features"), self._derived.guard():
                     for j in range(len(order)):
                         reduction.add(slice(j, j + 1), self._matrix(group.record, order[j : j + 1]))
-            self.reduced += reduction.finish(windows, names, positions.tolist())
+            if self._derived.works:
+                self.reduced += reduction.finish(windows, names, positions.tolist())
 
     def _cuts(self, records: int, sensors: int, rows: int) -> list[tuple[slice, list[slice]]]:
         """Return stretches of records and for each the blocks of sensors of its pieces."""

@@ -15,7 +15,7 @@ _NULL = int(NULL_BITS)
 def transpose(values, start, columns, out):
     """Fill ``out`` (k, n) with ``values[start[i] + columns[j]]`` at [j, i], in blocks that stay in cache, and return it.
 
-    ``values``: float64 (m,); ``start``: int64 (n,), where each record's samples begin; ``columns``: int64 (k,).
+    ``values``: float64 or float32 (m,), widened; ``start``: int64 (n,), where each record's samples begin; ``columns``: int64 (k,).
     """
     n, k = len(start), len(columns)
     for i0 in range(0, n, BLOCK):

@@ -17,6 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numba
+from numba.core.caching import NullCache, UserProvidedCacheLocator
+
+from kernels import helpers
+
 
 def _sources_digest() -> str:
     """Return a digest of all kernel sources: an edited helper must never meet a stale cached caller."""
@@ -34,16 +39,45 @@ def cache_dir() -> Path:
     return Path(root) / "loadlock" / "kernels" / version
 
 
+FOLDER = cache_dir()
+"""The folder of this process."""
+
+KERNELS: dict[str, Any] = {}
+"""Kernels by module and name, those of modules that were imported."""
+
+
 def is_cold() -> bool:
     """Tell whether no kernel of this version was ever compiled for this user."""
-    return not Path(os.environ["NUMBA_CACHE_DIR"]).exists()
+    return not FOLDER.exists()
 
 
-os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
+class CacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba comes without types
+    """Tells numba where compiled kernels are: in our folder, wherever loadlock is installed, also where it is read-only, as in an image."""
 
-import numba  # noqa: E402  (the cache folder must be named before numba reads its configuration)
+    def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
+        self._py_file = py_file
+        self._lineno = py_func.__code__.co_firstlineno
 
-from kernels import helpers  # noqa: E402
+    def get_cache_path(self) -> str:
+        """Return the folder."""
+        return str(FOLDER)
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> CacheLocator:
+        """Return the locator of one function."""
+        return cls(py_func, py_file)
+
+
+@contextmanager
+def _located() -> Iterator[None]:
+    """Let numba ask :class:`CacheLocator` for the functions that are decorated meanwhile, and for no others."""
+    before = numba.config.CACHE_LOCATOR_CLASSES
+    numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.{CacheLocator.__name__}"
+    try:
+        yield
+    finally:
+        numba.config.CACHE_LOCATOR_CLASSES = before
+
 
 _turn = threading.RLock()
 _depth = 0
@@ -58,10 +92,9 @@ def _compiling() -> Iterator[None]:
         fd = -1
         try:
             if _depth == 1:
-                folder = Path(os.environ["NUMBA_CACHE_DIR"])
                 try:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    FOLDER.mkdir(parents=True, exist_ok=True)
+                    fd = os.open(FOLDER / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                     fcntl.flock(fd, fcntl.LOCK_EX)
                 except OSError:
                     fd = -1  # a folder that can't be written holds no cache either: each process compiles for itself
@@ -75,9 +108,13 @@ def _compiling() -> Iterator[None]:
 def _guard(dispatcher: Any) -> Any:
     compile_one = dispatcher.compile
 
-    def guarded(signature: Any) -> Any:
+    def guarded(signature: tuple[Any, ...]) -> Any:
         with _compiling():
-            return compile_one(signature)
+            try:
+                return compile_one(signature)
+            except OSError:  # the folder can't be read, or does not take what was compiled, which then serves this process only
+                dispatcher._cache = NullCache()
+                return compile_one(signature)
 
     dispatcher.compile = guarded
     return dispatcher
@@ -88,7 +125,14 @@ def _kernel(function: Callable[..., Any], **options: Any) -> Any:
     if numba.config.DISABLE_JIT:
         return function
     pipeline = {"pipeline_class": helpers.KernelPipeline} if helpers.FITS else {}
-    return _guard(numba.njit(nogil=True, cache=True, error_model="numpy", **pipeline, **options)(function))
+    with _located():
+        return _guard(numba.njit(nogil=True, cache=True, error_model="numpy", **pipeline, **options)(function))
+
+
+def _known(function: Callable[..., Any], kernel: Any) -> Any:
+    if not numba.config.DISABLE_JIT:
+        KERNELS[f"{function.__module__.partition('.')[2]}.{function.__name__}"] = kernel
+    return kernel
 
 
 def _helper(function: Callable[..., Any], **options: Any) -> Any:
@@ -100,12 +144,12 @@ def _helper(function: Callable[..., Any], **options: Any) -> Any:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a kernel, which Python calls."""
-    return _kernel(function)
+    return _known(function, _kernel(function))
 
 
 def lean_kernel(function: Callable[..., Any]) -> Any:
     """Compile a kernel that creates no array, as :func:`leaf` is."""
-    return _kernel(function, _nrt=False)
+    return _known(function, _kernel(function, _nrt=False))
 
 
 def inline(function: Callable[..., Any]) -> Any:

@@ -58,44 +58,48 @@ def _bytes_of(values: list[int]) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(8), len(values)), values)
 
 
-def _f4_block(typingctx: Any, buf: Any, index: Any, values: Any, at: Any) -> Any:
-    """Vector code for BLOCK items: two 16-byte loads hold four items; a shuffle picks their data bytes, already swapped.
+def _f4_block(wide: bool) -> _Implementation:
+    """Return vector code for BLOCK items: two 16-byte loads hold four items; a shuffle picks their data bytes, already swapped.
 
     The header bytes are compared under a mask, and all differences are joined, so that there is one branch for the block.
     """
+    kind, result = (ir.DoubleType(), types.float64) if wide else (ir.FloatType(), types.float32)
+    bytes_16, numbers_4, bits_128 = ir.VectorType(ir.IntType(8), 16), ir.VectorType(kind, GROUP), ir.IntType(128)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = context.make_array(signature.args[0])(context, builder, args[0])
-        target = context.make_array(signature.args[2])(context, builder, args[2])
-        offset = context.cast(builder, args[1], signature.args[1], types.int64)
-        out = context.cast(builder, args[3], signature.args[3], types.int64)
-        start = builder.gep(source.data, [offset])
-        first = builder.gep(target.data, [out])
-        bytes_16, double_4, bits_128 = ir.VectorType(ir.IntType(8), 16), ir.VectorType(ir.DoubleType(), GROUP), ir.IntType(128)
-        position = [i % F4_ITEM for i in range(24)]
-        form = [F4_FORM[k] if k < 2 else 0 for k in position]
-        mask = [0xFF if k < 2 else 0 for k in position]
-        picks = [F4_ITEM * item + 5 - byte for item in range(GROUP) for byte in range(4)]
-        shuffle = ir.Constant(ir.VectorType(ir.IntType(32), 16), [k if k < 16 else k + 8 for k in picks])
-        nan = ir.Constant(double_4, [float("nan")] * GROUP)
-        difference = ir.Constant(bytes_16, [0] * 16)
-        for group in range(BLOCK // GROUP):
-            halves = []
-            for skip in (0, 8):
-                address = builder.gep(start, [ir.Constant(ir.IntType(64), F4_ITEM * GROUP * group + skip)])
-                half = builder.load(builder.bitcast(address, bytes_16.as_pointer()), align=1)
-                wrong = builder.and_(builder.xor(half, _bytes_of(form[skip : skip + 16])), _bytes_of(mask[skip : skip + 16]))
-                difference = builder.or_(difference, wrong)
-                halves.append(half)
-            picked = builder.shuffle_vector(halves[0], halves[1], shuffle)
-            floats = builder.bitcast(picked, ir.VectorType(ir.FloatType(), GROUP))
-            doubles = builder.fpext(floats, double_4)
-            numbers = builder.select(builder.fcmp_ordered("ord", doubles, doubles), doubles, nan)
-            address = builder.gep(first, [ir.Constant(ir.IntType(64), GROUP * group)])
-            builder.store(numbers, builder.bitcast(address, double_4.as_pointer()), align=8)
-        return builder.icmp_unsigned("==", builder.bitcast(difference, bits_128), ir.Constant(bits_128, 0))
+    def block(typingctx: Any, buf: Any, index: Any, values: Any, at: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            source = context.make_array(signature.args[0])(context, builder, args[0])
+            target = context.make_array(signature.args[2])(context, builder, args[2])
+            offset = context.cast(builder, args[1], signature.args[1], types.int64)
+            out = context.cast(builder, args[3], signature.args[3], types.int64)
+            start = builder.gep(source.data, [offset])
+            first = builder.gep(target.data, [out])
+            position = [i % F4_ITEM for i in range(24)]
+            form = [F4_FORM[k] if k < 2 else 0 for k in position]
+            mask = [0xFF if k < 2 else 0 for k in position]
+            picks = [F4_ITEM * item + 5 - byte for item in range(GROUP) for byte in range(4)]
+            shuffle = ir.Constant(ir.VectorType(ir.IntType(32), 16), [k if k < 16 else k + 8 for k in picks])
+            nan = ir.Constant(numbers_4, [float("nan")] * GROUP)
+            difference = ir.Constant(bytes_16, [0] * 16)
+            for group in range(BLOCK // GROUP):
+                halves = []
+                for skip in (0, 8):
+                    address = builder.gep(start, [ir.Constant(ir.IntType(64), F4_ITEM * GROUP * group + skip)])
+                    half = builder.load(builder.bitcast(address, bytes_16.as_pointer()), align=1)
+                    wrong = builder.and_(builder.xor(half, _bytes_of(form[skip : skip + 16])), _bytes_of(mask[skip : skip + 16]))
+                    difference = builder.or_(difference, wrong)
+                    halves.append(half)
+                picked = builder.shuffle_vector(halves[0], halves[1], shuffle)
+                numbers = builder.bitcast(picked, ir.VectorType(ir.FloatType(), GROUP))
+                numbers = builder.fpext(numbers, numbers_4) if wide else numbers
+                numbers = builder.select(builder.fcmp_ordered("ord", numbers, numbers), numbers, nan)
+                address = builder.gep(first, [ir.Constant(ir.IntType(64), GROUP * group)])
+                builder.store(numbers, builder.bitcast(address, numbers_4.as_pointer()), align=result.bitwidth // 8)
+            return builder.icmp_unsigned("==", builder.bitcast(difference, bits_128), ir.Constant(bits_128, 0))
 
-    return types.boolean(buf, index, values, at), codegen
+        return types.boolean(buf, index, values, at), codegen
+
+    return block
 
 
 if numba.config.DISABLE_JIT:
@@ -121,8 +125,10 @@ if numba.config.DISABLE_JIT:
         items = buf[index : index + BLOCK * F4_ITEM].reshape(BLOCK, F4_ITEM)
         numbers = items[:, 2:].copy().view(">f4").ravel()
         with np.errstate(invalid="ignore"):
-            values[at : at + BLOCK] = np.where(np.isnan(numbers), np.nan, numbers.astype(np.float64))
+            values[at : at + BLOCK] = np.where(np.isnan(numbers), np.nan, numbers.astype(values.dtype))
         return bool((items[:, :2] == F4_FORM).all())
+
+    f4_narrow_block = f4_block
 
     def float_of_32(word: Any) -> Any:
         """Return the float32 of these bits."""
@@ -136,7 +142,8 @@ else:
     be16 = intrinsic(_big_endian(16, types.uint16))
     be32 = intrinsic(_big_endian(32, types.uint32))
     be64 = intrinsic(_big_endian(64, types.uint64))
-    f4_block = intrinsic(_f4_block)
     sbe64 = intrinsic(_big_endian(64, types.int64))
+    f4_block = intrinsic(_f4_block(wide=True))
+    f4_narrow_block = intrinsic(_f4_block(wide=False))
     float_of_32 = intrinsic(_bits_to_float(32, types.float32))
     float_of_64 = intrinsic(_bits_to_float(64, types.float64))

@@ -29,7 +29,7 @@ from kernels.secs_items import (
 from kernels.secs_shapes import SMPLN, STIME, STIME_STOP, VALUES, s5f1_shape, s6f1_head, s6f11_shape
 from kernels.secs_text import parse_stime
 from kernels.secs_traces import trace_number
-from kernels.secs_values import decode_values
+from kernels.secs_values import decode_values, f4_list
 
 PREFIX, HEADER = 4, 10
 FRAME = PREFIX + HEADER
@@ -43,7 +43,7 @@ NEED, FULL, LEARN, GROW, END = 0, 1, 2, 3, 4
 """Why ``walk`` stopped: more bytes, room in messages, values, sides or spans, a dictionary message (the last span), room for
 traces, the end of the payload."""
 
-STATE = 16
+STATE = 17
 (
     MODE,
     POS,
@@ -61,9 +61,10 @@ STATE = 16
     OTHER_FRAMES,
     NEEDED,
     TRACES,
+    NARROW,
 ) = range(STATE)
 """Fields of ``state``. MODE is 1 out of step: then bytes from REGION to POS are rejected with CODE and its fault. NEEDED: how long
-the buffer must be before another call can do more."""
+the buffer must be before another call can do more. NARROW is 1 while every value was a single F4 of a list: they are in ``narrow``."""
 
 MESSAGE = 8
 START, STOP, TRACE, SEQ, TIME, FLAG, VALUE_START, POSITIONS = range(MESSAGE)
@@ -214,11 +215,12 @@ def _scan(buf, final, limits, state, spans, stack, head, fault):
 
 
 @lean_kernel
-def walk(buf, final, limits, state, messages, values, sides, spans, stack, head, fault, pool, starts, slots, small, scratch):
+def walk(buf, final, limits, state, messages, values, narrow, sides, spans, stack, head, fault, pool, starts, slots, small, scratch):
     """Decode the frames of ``buf`` (uint8, read-only) from state[POS] on; return why it stopped.
 
     ``limits``: frame bytes, depth, children. ``messages`` (MESSAGE, capacity), ``sides`` (SIDE, capacity) and ``spans`` (SPAN,
-    capacity) int64, ``values`` float64; the rest is room to work in and the table of traces. All offsets count from buf[0].
+    capacity) int64, ``values`` float64, ``narrow`` float32, which may be the same memory; the rest is room to work in and the table of
+    traces. All offsets count from buf[0].
     """
     size = len(buf)
     while True:
@@ -282,10 +284,16 @@ def walk(buf, final, limits, state, messages, values, sides, spans, stack, head,
                     if at + length > len(values):
                         return FULL
                     side = state[SIDES]
-                    code, at, side = decode_values(buf, head[VALUES], stop, limits, stack, state[MESSAGES], values, at, sides, side)
+                    count = f4_list(buf, head[VALUES], stop, narrow, at) if state[NARROW] == 1 else np.int64(-1)
+                    at += max(count, 0)
+                    if count < 0:
+                        if state[NARROW] == 1 and state[MESSAGES] > 0:
+                            return FULL  # what is here stays narrow
+                        code, at, side = decode_values(buf, head[VALUES], stop, limits, stack, state[MESSAGES], values, at, sides, side)
                     if code == NO_SPACE:
                         return FULL
                     if code == OK:
+                        state[NARROW] = 1 if count >= 0 else 0
                         trace = trace_number(buf, head, state[TRACES], pool, starts, slots, small, scratch)
                         if trace < 0:
                             return GROW

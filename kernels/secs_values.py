@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import inlined, leaf
-from kernels.loads import BLOCK, F4_ITEM, be16, be32, be64, f4_block, float_of_32, float_of_64, sbe64
+from kernels.loads import BLOCK, F4_ITEM, be16, be32, be64, f4_block, f4_narrow_block, float_of_32, float_of_64, sbe64
 from kernels.missing import NAN_BITS, NULL_BITS
 from kernels.secs_items import (
     BINARY,
@@ -63,21 +63,6 @@ def f4_run(buf, p, count, values, at):
     return done
 
 
-@leaf
-def _add_side(sides, count, message, position, kind, a, b):
-    sides[0, count] = message
-    sides[1, count] = position
-    sides[2, count] = kind
-    sides[3, count] = a
-    sides[4, count] = b
-
-
-@leaf
-def beyond_exact(bits, kind):
-    """Tell whether a 64-bit integer lies beyond what every double says exactly."""
-    return bits > EXACT or (bits < -EXACT if kind == SIGNED else bits < 0)
-
-
 @inlined
 def number_at(buf, p, kind, width):
     """Return the element at ``p`` as float64 (canonical NaN)."""
@@ -92,6 +77,46 @@ def number_at(buf, p, kind, width):
     if kind == BOOLEAN:
         return 1.0 if bits != 0 else 0.0
     return np.float64(bits)
+
+
+@inlined
+def f4_list(buf, start, stop, narrow, at):
+    """Convert the list at ``start``, whose header is sound, if it is of single F4 items to ``stop``; return how many, -1 if it isn't.
+
+    ``narrow`` (float32) has room for as many items as there are; a NaN becomes the canonical one.
+    """
+    _, p, count = item_header(buf, start, stop)
+    if KIND[buf[start]] != LIST or F4_ITEM * count != stop - p:
+        return np.int64(-1)
+    done = np.int64(0)
+    while done + BLOCK <= count:
+        if not f4_narrow_block(buf, p + F4_ITEM * done, narrow, at + done):
+            return np.int64(-1)
+        done += BLOCK
+    if done < count and count >= BLOCK:  # once more the last block, with what lies before it
+        done = count - BLOCK
+        return count if f4_narrow_block(buf, p + F4_ITEM * done, narrow, at + done) else np.int64(-1)
+    while done < count:
+        if be16(buf, p + F4_ITEM * done) != F4_HEADER:
+            return np.int64(-1)
+        narrow[at + done] = number_at(buf, p + F4_ITEM * done + 2, FLOAT, 4)
+        done += 1
+    return count
+
+
+@leaf
+def _add_side(sides, count, message, position, kind, a, b):
+    sides[0, count] = message
+    sides[1, count] = position
+    sides[2, count] = kind
+    sides[3, count] = a
+    sides[4, count] = b
+
+
+@leaf
+def beyond_exact(bits, kind):
+    """Tell whether a 64-bit integer lies beyond what every double says exactly."""
+    return bits > EXACT or (bits < -EXACT if kind == SIGNED else bits < 0)
 
 
 @inlined

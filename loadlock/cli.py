@@ -99,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
 
     circuits = commands.add_parser("circuits", help="the breakers of tools").add_subparsers(dest="action", metavar="ACTION", required=True)
     command("list", "list circuits", "loadlock circuits list --lake fab.lake", into=circuits)
+    reset = command(
+        "reset", "close a circuit by hand", 'loadlock circuits reset ETCH01 --reason "sensor replaced" --lake fab.lake', into=circuits
+    )
+    reset.add_argument("tool", metavar="TOOL", help="the tool, or the dependency, whose circuit it is")
+    reset.add_argument("--reason", required=True, metavar="TEXT", help="why; the ledger keeps it")
 
     backup = command("backup", "back up catalog and ledger, and the data files", "loadlock backup /backups/monday --data --lake fab.lake")
     backup.add_argument("folder", metavar="DIR", help="a new folder")
@@ -119,6 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     anew.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
     anew.add_argument("--from", dest="files", action="append", default=[], metavar="FILE", help="a delivered file that is not where it was")
     anew.add_argument("--tool", help="the tool that the data come from, where another was named at delivery")
+    compact = command("compact", "merge small files of closed days, move rows out of the catalog", "loadlock compact --lake fab.lake")
+    compact.add_argument("--all", action="store_true", help="what is not due yet, too")
+    expire = command("expire", "let old snapshots go", "loadlock expire --dry-run --lake fab.lake")
+    expire.add_argument("--keep-days", type=float, metavar="DAYS", help="keep younger ones (default: as configured, 30)")
+    sweep = command("sweep", "remove data files that no snapshot names", "loadlock sweep --dry-run --lake fab.lake")
+    sweep.add_argument("--older-than", type=float, metavar="HOURS", help="leave younger ones alone (default: as configured, 24)")
+    for maintenance in (compact, expire, sweep):
+        maintenance.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
 
     keys = commands.add_parser("keys", help="keys that sign checkpoints and approvals").add_subparsers(
         dest="action", metavar="ACTION", required=True
@@ -139,7 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", "print the JSON Schema, for editors", "loadlock config schema", lake=False, into=config)
     command("show", "print the configuration that the lake keeps", "loadlock config show --lake fab.lake", into=config)
 
-    command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
+    doctor = command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
+    doctor.add_argument("--warm", action="store_true", help="compile all kernels now, for images and machines without a network")
     return parser
 
 
@@ -165,6 +179,7 @@ def entry() -> None:
     """Run as a program."""
     sys.meta_path.insert(0, _NoPandas)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a pool of threads for matrices, of which there are none here
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the other pools keep what was freed: 30 MB of an ingest's peak
     gc.disable()  # what is imported stays; once that is done (commands.shared.imported) cycles are looked for again
     code = main()
     gc.freeze()  # the collections at the interpreter's end find nothing to look through

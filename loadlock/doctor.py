@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadlock import __version__
+from storage import sweeping
 from storage.catalog import EXTENSIONS, attach_sql, connect, extension_path
 from storage.errors import LoadlockError
 from storage.files import write_durably
@@ -17,14 +18,15 @@ ROOMS = ("kernels", "storage", "ingest")
 REMOTE_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smbfs", "smb3", "9p", "fuse.sshfs")
 
 
-def examine(lake: Path | None, wait_s: float) -> dict[str, Any]:
-    """Return every check with its state (good, warn, bad), and the next step."""
+def examine(lake: Path | None, wait_s: float, *, warm: bool = False) -> dict[str, Any]:
+    """Return every check with its state (good, warn, bad), and the next step; ``warm`` compiles the kernels first."""
     checks = [_check("software", "good", f"loadlock {__version__}, Python {platform.python_version()}, {platform.machine()}")]
     checks += [_versions(), *_extensions(), *_owners()]
     if lake is not None:
         checks += _lake(lake, wait_s)
+    warmed = _warm(checks) if warm else {}
     bad = [check for check in checks if check["state"] == "bad"]
-    return {"schema": 1, "checks": checks, "next": _next(bad, checks, lake), "exit_code": bad[0]["exit_code"] if bad else 0}
+    return {"schema": 1, **warmed, "checks": checks, "next": _next(bad, checks, lake), "exit_code": bad[0]["exit_code"] if bad else 0}
 
 
 def _check(name: str, state: str, found: str, exit_code: int = 2) -> dict[str, Any]:
@@ -50,6 +52,25 @@ def _extensions() -> list[dict[str, Any]]:
         except Exception as error:  # whatever keeps them from loading is the finding
             checks.append(_check("extensions load", "bad", str(error)))
     return checks
+
+
+def _warm(checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compile all kernels that are not in the cache yet, add the check, and return what was done."""
+    from kernels.jit import FOLDER
+    from kernels.warm import warm
+
+    done = warm()
+    compiled = {one.kernel: round(one.seconds, 3) for one in done if one.compiled}
+    seconds = round(sum(one.seconds for one in done), 3)
+    lost = [name for name in compiled if not any(FOLDER.glob(f"{name.partition(' ')[0]}-*.nbi"))]
+    found = f"{len(compiled)} compiled in {seconds:.1f} s of CPU, {len(done) - len(compiled)} found in {FOLDER}"
+    if lost:
+        checks.append(
+            _check("kernels", "bad", f"{FOLDER} takes no files, so each process compiles anew; make it writable or set LOADLOCK_CACHE")
+        )
+    else:
+        checks.append(_check("kernels", "good", found))
+    return {"warm": {"folder": str(FOLDER), "seconds": seconds, "compiled": compiled, "found": len(done) - len(compiled)}}
 
 
 def _owners() -> list[dict[str, Any]]:
@@ -89,11 +110,11 @@ def _lake(path: Path, wait_s: float) -> list[dict[str, Any]]:
     free = os.statvfs(store.path)
     free_bytes = free.f_bavail * free.f_frsize
     checks.append(_check("free space", "warn" if free_bytes < 1 << 30 else "good", f"{free_bytes:,} bytes"))
-    named = {Path(row[0]).name for row in store.rows("SELECT path FROM __ducklake_metadata_lake.ducklake_data_file")}
+    named = {Path(row[0]).name for row in store.rows(sweeping.NAMED)}
     orphans = [item for item in (store.data / "main").rglob("*") if item.is_file() and item.name not in named]
     if orphans:
         checks.append(
-            _check("orphans", "warn", f"{len(orphans)} files that no snapshot names, left by interrupted runs; they harm nothing")
+            _check("orphans", "warn", f"{len(orphans)} files that no snapshot names, of interrupted runs; 'loadlock sweep' removes them")
         )
     script = attach_sql(store.path / "catalog.sqlite", store.data)
     if (store.path / "attach.sql").read_text(encoding="utf-8") != script:

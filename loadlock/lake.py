@@ -13,17 +13,22 @@ from typing import Any
 
 import duckdb
 
+from ingest import circuits, intake, pipeline, provenance, replay, reprocess, retract, sources, status, upkeep
 from ingest import config as configuration
-from ingest import intake, pipeline, provenance, replay, reprocess, retract, sources, status
 from ingest import jobs as workers
 from ingest.config import Config
 from ingest.receipts import Summary
 from ingest.timing import Stages
 from loadlock import __version__
-from storage import digest, verify
+from storage import digest, expiry, maintenance, sweeping, verify
 from storage.catalog import open_catalog, show_views
+from storage.circuits import Circuit
 from storage.errors import KeyReused, LoadlockError
 from storage.store import Step, Store, create, exists, no_step
+from storage.upkeep import Items, Upkeep
+
+UPKEEP_WAIT_S = 5.0
+"""Patience of maintenance that runs by itself for the writer lock; the next ingest tries again."""
 
 Source = str | os.PathLike[str]
 
@@ -52,6 +57,8 @@ class Lake:
         self.wait_s = wait
         self.last_timings: dict[str, float] = {}
         """CPU seconds by stage of the last ingest."""
+        self.last_upkeep: str | None = None
+        """Why the maintenance that was due after the last ingest was put off."""
         if not read_only and not exists(self.path):
             create(self.path, actor=actor(), software=__version__, wait_s=wait)
         self.store = Store(self.path, read_only=read_only, on_step=on_step)
@@ -118,6 +125,8 @@ class Lake:
             found = sources.deliveries([Path(path) for path in paths], settings.config, tool=tool, format=format, key=key)
         summary = workers.ingest(self.store, found, settings, jobs)
         self.last_timings = settings.stages.seconds
+        if settings.config.maintenance.auto and not dry_run and not summary.busy:
+            self.last_upkeep = maintenance.run_when_due(upkeep.keeping(self.store, settings, wait_s=UPKEEP_WAIT_S))
         return summary
 
     def replay(self, ids: Iterable[str] = (), *, config: Config | Source | None = None) -> Summary:
@@ -145,12 +154,33 @@ class Lake:
         names = [payloads] if isinstance(payloads, str) else list(payloads)
         return reprocess.reprocess(self.store, names, [Path(file) for file in files], tool, self._settings(config))
 
+    def reset_circuit(self, tool: str, *, reason: str) -> list[Circuit]:
+        """Close the circuit of ``tool`` by hand; the ledger keeps who did it, and why. Returns what was not closed."""
+        return circuits.reset(self.store, tool, reason=reason, actor=actor(), software=__version__, wait_s=self.wait_s)
+
     def _settings(
         self, config: Config | Source | None, *, dry_run: bool = False, progress: intake.Progress | None = None
     ) -> intake.Settings:
         given = config if isinstance(config, Config) or config is None else configuration.load(Path(config))
         chosen = pipeline.settle_config(self.store, given, actor(), __version__, self.wait_s, dry_run=dry_run)
         return intake.Settings(chosen, actor(), __version__, new_id, self.wait_s, dry_run, progress, Stages())
+
+    # --- maintenance
+
+    def compact(self, *, everything: bool = False, dry_run: bool = False) -> Items:
+        """Merge the small files of closed tool-days, flush what the catalog holds; ``everything``: what is not due yet, too."""
+        return maintenance.compact(self._upkeep(), everything=everything, dry_run=dry_run)
+
+    def expire(self, *, keep_days: float | None = None, dry_run: bool = False) -> Items:
+        """Let the snapshots go that are older than ``keep_days`` (default: as configured)."""
+        return expiry.expire(self._upkeep(keep_days=keep_days), dry_run=dry_run)
+
+    def sweep(self, *, guard_hours: float | None = None, dry_run: bool = False) -> Items:
+        """Remove data files that no snapshot names and that are older than ``guard_hours`` (default: as configured)."""
+        return sweeping.sweep(self._upkeep(guard_hours=guard_hours), dry_run=dry_run)
+
+    def _upkeep(self, *, keep_days: float | None = None, guard_hours: float | None = None) -> Upkeep:
+        return upkeep.keeping(self.store, self._settings(None), wait_s=self.wait_s, keep_days=keep_days, guard_hours=guard_hours)
 
     # --- out
 

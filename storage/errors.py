@@ -27,6 +27,14 @@ class Busy(LoadlockError):
     exit_code = 5
 
 
+class CatalogDown(Busy):
+    """The catalog does not answer, or does not take a commit."""
+
+
+class StoreDown(Busy):
+    """The disk or store that holds the data does not take them: nothing of the batch was committed."""
+
+
 class IntegrityError(LoadlockError):
     """A file, an account or the ledger is not what was recorded."""
 

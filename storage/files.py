@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -13,6 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.errors import StoreDown
+from storage.locks import Mark
+from storage.patience import patiently
 from storage.pieces import Piece, tables, traces_schema
 from storage.schema import arrow_schema
 from storage.tracepages import encode_traces
@@ -71,10 +75,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def temporary_of(path: Path) -> Path:
+    """Return the name under which ``path`` is written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def write_durably(path: Path, *parts: bytes | pa.Buffer) -> None:
     """Write ``parts``, one after the other, under a temporary name in the same folder, fsync, rename to ``path``, fsync the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     with open(temporary, "wb") as file:
         file.writelines(parts)
         file.flush()
@@ -83,10 +92,10 @@ def write_durably(path: Path, *parts: bytes | pa.Buffer) -> None:
     fsync_folder(path.parent)
 
 
-def value_encoding(values: npt.NDArray[np.float64]) -> str:
+def value_encoding(values: npt.NDArray[np.float64] | npt.NDArray[np.float32]) -> str:
     """Return the encoding for a value column: quantised data repeat and take a dictionary, continuous data are byte-split."""
     sample = values[:: max(1, len(values) // 65536)]
-    distinct = len(np.unique(sample.view(np.int64)))
+    distinct = len(np.unique(sample.view(f"i{sample.itemsize}")))
     return DICTIONARY if distinct * 8 <= len(sample) else SPLIT
 
 
@@ -149,6 +158,7 @@ class Stager:
         self._row_group_rows = row_group_rows
         self._writer = writer
         self.files: list[StagedFile] = []
+        self._mark: Mark | None = None
 
     def write(self, name: str, table: pa.Table) -> StagedFile:
         """Make ``table`` durable as a file of the lake's table ``name``."""
@@ -165,7 +175,9 @@ class Stager:
         buffer, rows = encode(pieces, schema, name, value=value, level=self._level, row_group_rows=row_group_rows or self._row_group_rows)
         return self._stage(name, [buffer], rows)
 
-    def write_traces(self, pieces: Iterable[Piece], optional: Set[str], values: npt.NDArray[np.float64]) -> StagedFile:
+    def write_traces(
+        self, pieces: Iterable[Piece], optional: Set[str], values: npt.NDArray[np.float64] | npt.NDArray[np.float32]
+    ) -> StagedFile:
         """Make ``pieces`` durable as one file of traces; ``optional`` names the columns with nulls, ``values`` are all of the pieces'."""
         if self._writer == "pages":
             file = encode_traces(pieces, level=self._level, row_group_rows=self._row_group_rows, optional=optional)
@@ -175,7 +187,17 @@ class Stager:
 
     def _stage(self, name: str, parts: Sequence[bytes | pa.Buffer], rows: int) -> StagedFile:
         path = self._data / "main" / name / f"{self._name()}.parquet"
-        write_durably(path, *parts)
+        if self._mark is None:
+            self._mark = Mark(self._data.parent, path.stem)
+        try:
+            patiently(lambda: write_durably(path, *parts), OSError)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary_of(path).unlink(missing_ok=True)
+            raise StoreDown(
+                f"{path}: the data store does not take it ({error.strerror or error}); nothing of the batch was committed. "
+                "Make room or bring the store back, and run the same command again"
+            ) from error
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
@@ -198,6 +220,13 @@ class Stager:
         """Remove every staged file: the batch will not be committed."""
         for staged in list(self.files):
             self.forget(staged)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the mark that keeps the staged files from being swept: they were committed, or are no more."""
+        if self._mark is not None:
+            self._mark.remove()
+            self._mark = None
 
 
 def _conform(table: pa.Table, name: str) -> pa.Table:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from storage.circuits import DEPENDENCY, Circuit
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (seq INTEGER NOT NULL, hash TEXT NOT NULL, generation TEXT NOT NULL, snapshot INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS payload (key TEXT PRIMARY KEY, payload_id TEXT, sha256 TEXT, size INTEGER, ledger_seq INTEGER) WITHOUT ROWID;
@@ -39,6 +41,11 @@ CREATE TABLE IF NOT EXISTS sensor (
   PRIMARY KEY (tool, trace, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chamber (tool TEXT, chamber TEXT, PRIMARY KEY (tool, chamber)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoint (tool TEXT, day INTEGER, time_us INTEGER, state TEXT, PRIMARY KEY (tool, day)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS circuit (
+  kind TEXT, tool TEXT, state TEXT, reason TEXT, opened_us INTEGER, retry_us INTEGER, failures INTEGER, revision INTEGER,
+  PRIMARY KEY (kind, tool)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS owed (window_id INTEGER PRIMARY KEY, tool TEXT);
+CREATE TABLE IF NOT EXISTS trouble (dependency TEXT PRIMARY KEY, reason TEXT, since_us INTEGER, failures INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
 """
 
@@ -115,6 +122,11 @@ _WINDOW = "window_id, tool, chamber, lot, wafer, recipe, step, occurrence, start
 _FIELDS = tuple(_WINDOW.split(", "))
 
 
+def row_of(w: Window) -> tuple[Any, ...]:
+    """Return a window as the index stores it."""
+    return (w.window_id, w.tool, w.chamber, *w.context, w.occurrence, w.started_us, w.ended_us, w.complete, w.source, w.ordinal, w.revision)
+
+
 def window_of(row: Sequence[Any]) -> Window:
     """Build a window from a row of its columns, in their order."""
     return Window(**dict(zip(_FIELDS, (*row[:10], bool(row[10]), *row[11:]), strict=True)))
@@ -159,7 +171,7 @@ class Index:
     def clear(self) -> None:
         """Forget everything; the next roll-forward rebuilds it."""
         with self._transaction():
-            for table in ("payload", "stream", "run", "window", "tool", "chamber", "checkpoint", "dictionary", "sensor"):
+            for table in ("payload", "stream", "run", "window", "tool", "chamber", "checkpoint", "dictionary", "sensor", "circuit", "owed"):
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute("UPDATE head SET seq = 0, hash = '', generation = ?, snapshot = -1", [uuid.uuid4().hex])
 
@@ -194,6 +206,37 @@ class Index:
         found = self._db.execute("SELECT position, sensor, unit, svid, source FROM sensor WHERE tool = ? AND trace = ?", [tool, trace])
         return {row[0]: tuple(row[1:]) for row in found}
 
+    # --- circuits
+
+    def circuits(self) -> list[Circuit]:
+        """Return every circuit that was ever opened, or counts failures."""
+        return [Circuit(*row) for row in self._db.execute("SELECT kind, tool, state, reason, opened_us, retry_us, failures FROM circuit")]
+
+    def circuit_revision(self, kind: str, tool: str) -> int:
+        """Return the ledger seq that last changed a circuit, 0 where none did."""
+        row = self._db.execute("SELECT revision FROM circuit WHERE kind = ? AND tool = ?", [kind, tool]).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def owed(self, most: int) -> list[tuple[int, str]]:
+        """Return (window_id, tool) of at most ``most`` windows whose features are owed."""
+        return self._db.execute("SELECT window_id, tool FROM owed ORDER BY window_id LIMIT ?", [most]).fetchall()
+
+    def owes(self, window_id: int) -> bool:
+        """Tell whether the features of a window are owed."""
+        return self._db.execute("SELECT 1 FROM owed WHERE window_id = ?", [window_id]).fetchone() is not None
+
+    def note_trouble(self, dependency: str, reason: str, now_us: int) -> None:
+        """Remember that a dependency failed, here because the lake could not take it: the next commit writes it down."""
+        self._db.execute(
+            "INSERT INTO trouble VALUES (?, ?, ?, 1) "
+            "ON CONFLICT (dependency) DO UPDATE SET reason = excluded.reason, failures = failures + 1",
+            [dependency, reason, now_us],
+        )
+
+    def troubles(self) -> list[tuple[str, str, int, int]]:
+        """Return (dependency, reason, since_us, failures) of what failed and is not written down yet."""
+        return self._db.execute("SELECT dependency, reason, since_us, failures FROM trouble ORDER BY dependency").fetchall()
+
     # --- streams
 
     def runs(self, tool: str, chamber: str, trace: str, stream: str) -> list[Run]:
@@ -226,6 +269,16 @@ class Index:
                 "INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = excluded.next", [first + count]
             )
         return first
+
+    def counter(self, name: str) -> int | None:
+        """Return a number that was noted under ``name``."""
+        row = self._db.execute("SELECT next FROM counter WHERE name = ?", [name]).fetchone()
+        return None if row is None else int(row[0])
+
+    def note(self, **numbers: int) -> None:
+        """Note numbers under names of their own."""
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?)", list(numbers.items()))
 
     def windows_after(self, tool: str, chamber: str, from_us: int) -> list[Window]:
         """Return the event windows of a chamber that end after, or are open at, ``from_us``, in order of start."""
@@ -283,22 +336,7 @@ class Index:
             db.executemany("DELETE FROM window WHERE window_id = ?", [(window_id,) for window_id in delta.windows_removed])
             db.executemany(
                 f"INSERT OR REPLACE INTO window ({_WINDOW}) VALUES ({', '.join('?' * 14)})",
-                [
-                    (
-                        w.window_id,
-                        w.tool,
-                        w.chamber,
-                        *w.context,
-                        w.occurrence,
-                        w.started_us,
-                        w.ended_us,
-                        w.complete,
-                        w.source,
-                        w.ordinal,
-                        w.revision,
-                    )
-                    for w in delta.windows
-                ],
+                [row_of(window) for window in delta.windows],
             )
             db.executemany("DELETE FROM checkpoint WHERE tool = ? AND time_us >= ?", delta.checkpoints_void)
             db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", delta.checkpoints)
@@ -313,6 +351,10 @@ class Index:
             db.executemany("INSERT OR REPLACE INTO sensor VALUES (?, ?, ?, ?, ?, ?, ?)", delta.sensors)
             db.executemany("DELETE FROM chamber WHERE tool = ? AND chamber = ?", delta.chambers_removed)
             db.executemany("INSERT OR IGNORE INTO chamber VALUES (?, ?)", delta.chambers)
+            db.executemany("INSERT OR REPLACE INTO circuit VALUES (?, ?, ?, ?, ?, ?, ?, ?)", delta.circuits)
+            db.executemany("INSERT OR REPLACE INTO owed VALUES (?, ?)", [row[:2] for row in delta.owed if row[2]])
+            db.executemany("DELETE FROM owed WHERE window_id = ?", [row[:1] for row in delta.owed if not row[2]])
+            db.executemany("DELETE FROM trouble WHERE dependency = ?", [(row[1],) for row in delta.circuits if row[0] == DEPENDENCY])
             highest = max((w.window_id for w in delta.windows), default=0) + 1
             db.execute(
                 "INSERT INTO counter VALUES ('window', ?) ON CONFLICT (name) DO UPDATE SET next = max(next, excluded.next)", [highest]
@@ -325,6 +367,7 @@ class IndexDelta:
     """What one ledger entry changes in the index. Chambers are '' where there is none.
 
     ``tools``: tool -> the ledger seq that touched it. ``checkpoints_void``: (tool, time_us) from which checkpoints no longer hold.
+    ``circuits``: (the fields of a circuit..., revision). ``owed``: (window_id, tool, owed or no longer).
     """
 
     seq: int
@@ -344,3 +387,5 @@ class IndexDelta:
     chambers_removed: Iterable[tuple[str, str]] = ()
     checkpoints_void: Iterable[tuple[str, int]] = ()
     checkpoints: Iterable[tuple[str, int, int, str]] = ()
+    circuits: Sequence[tuple[Any, ...]] = ()
+    owed: Sequence[tuple[int, str, bool]] = ()

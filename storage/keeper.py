@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import pyarrow as pa
 
 from storage.catalog import rows
 from storage.errors import IntegrityError
 from storage.index import Head
 from storage.ledger import Entry
 from storage.mirror import BASE_END, Mirror, scan
-from storage.mirrorbase import base_bodies, commit_body, pack, relative_path, unpack
+from storage.mirrorbase import base_bodies, commit_body, joined, pack, relative_path, unpack
 
 if TYPE_CHECKING:
     from storage.store import Change
@@ -57,16 +58,17 @@ class Keeper:
         head, _ = unpack(last.body)
         if last.kind == BASE_END:
             return bool(rows(connection, _CHANGES, [head["snapshot"]]))
-        return self._undescribed(connection, head["snapshot"], list(head["removed"]), head["deleted"])
+        emptied = [*head["removed"], *head.get("flushed", ())]
+        return self._undescribed(connection, head["snapshot"], emptied, head["deleted"])
 
-    def _undescribed(self, connection: duckdb.DuckDBPyConnection, before: int, removed: Sequence[str], deleted: Mapping[str, str]) -> bool:
+    def _undescribed(self, connection: duckdb.DuckDBPyConnection, before: int, emptied: Sequence[str], deleted: Mapping[str, str]) -> bool:
         found = [row[0] for row in rows(connection, _CHANGES, [before])]
         if len(found) != 1:
             return True
         odd = [item for item in str(found[0]).split(",") if not item.startswith(_ADDED)]
         if not odd:
             return False
-        whole = {str(rows(connection, _TABLES, [table])[0][0]) for table in removed if table not in deleted}
+        whole = {str(rows(connection, _TABLES, [table])[0][0]) for table in emptied if table not in deleted}
         return any(item.partition(":")[2] not in whole or not item.startswith(("deleted_from_table:", "inlined_delete:")) for item in odd)
 
     def start_again(self, connection: duckdb.DuckDBPyConnection, head: Head) -> None:
@@ -74,15 +76,24 @@ class Keeper:
         end = pack({"snapshot": head.snapshot}, {})
         self.mirror.start_again(head.seq, head.hash, base_bodies(connection, self.root), end)
 
-    def record(self, change: Change, entry: Entry, snapshot: int, on_step: Callable[[str], None]) -> None:
-        """Write down what is about to be committed on top of ``snapshot``, and make it durable."""
+    def record(
+        self, change: Change, entry: Entry, snapshot: int, left: Mapping[str, list[pa.Table]], on_step: Callable[[str], None]
+    ) -> None:
+        """Write down what is about to be committed on top of ``snapshot``, and make it durable.
+
+        ``left``: the rows that stay in the catalog, of each table that the change flushes.
+        """
         files: list[dict[str, Any]] = [staged.entry(self.root) for staged in change.files]
         removed = {table: [relative_path(path, self.root) for path in paths] for table, paths in change.removed.items() if paths}
-        body = commit_body(entry, files, removed, change.deleted, change.rows, snapshot)
+        tables = dict(change.rows)
+        for table, pieces in left.items():
+            tables[table] = joined(table, [*pieces, *([tables[table]] if table in tables else [])])
+        body = commit_body(entry, files, removed, change.deleted, tables, snapshot, sorted(left))
         self.mirror.append(entry.seq, entry.hash, body, on_step)
 
     def follow(self, connection: duckdb.DuckDBPyConnection, change: Change, before: int, head: Head) -> None:
         """After a commit: write a new base if rows went in a way that the record can't describe."""
-        if self._undescribed(connection, before, [table for table, paths in change.removed.items() if paths], change.deleted):
+        emptied = [*(table for table, paths in change.removed.items() if paths), *change.flushed]
+        if self._undescribed(connection, before, emptied, change.deleted):
             self.start_again(connection, head)
         self.confirmed = head.snapshot

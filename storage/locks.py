@@ -1,4 +1,4 @@
-"""The writer lock: ``flock`` on ``LAKE/lock``, a file that is created once and never removed."""
+"""The writer lock: ``flock`` on ``LAKE/lock``, a file that is created once and never removed; and marks of batches that run."""
 
 from __future__ import annotations
 
@@ -52,3 +52,38 @@ def _acquire(fd: int, path: Path, wait_s: float) -> None:
                 ) from None
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
+
+
+class Mark:
+    """A locked file in ``LAKE/staging`` while a batch has files staged; they are all younger than it. A dead process holds no lock."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.path = root / "staging" / name
+        self.path.parent.mkdir(exist_ok=True)
+        self._file = open(self.path, "wb")  # noqa: SIM115  (it is open as long as the batch has files)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def remove(self) -> None:
+        """End the mark."""
+        self.path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def running_since(root: Path, stale_s: float) -> float | None:
+    """Return when the oldest batch that still runs staged its first file (None: none runs); marks of dead ones before ``stale_s`` go."""
+    oldest: float | None = None
+    for path in sorted((root / "staging").glob("*")):
+        try:
+            with open(path, "rb") as file:
+                begun = os.fstat(file.fileno()).st_mtime
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    if begun < stale_s:
+                        path.unlink(missing_ok=True)
+                        continue
+                except BlockingIOError:
+                    pass
+        except FileNotFoundError:
+            continue
+        oldest = begun if oldest is None else min(oldest, begun)
+    return oldest

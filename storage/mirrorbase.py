@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -65,14 +65,16 @@ def commit_body(
     deleted: Mapping[str, str],
     tables: Mapping[str, pa.Table],
     snapshot: int,
+    flushed: Sequence[str] = (),
 ) -> bytes:
-    """Return the body of a commit's record; ``snapshot`` is the catalog's before it."""
+    """Return the body of a commit's record; ``snapshot`` is the catalog's before it; of ``flushed``, ``tables`` holds all that stays."""
     head = {
         "entry": {name: getattr(entry, name) for name in LEDGER} | {"recorded_at": entry.recorded_at.isoformat(timespec="microseconds")},
         "files": files,
         "removed": removed,
         "deleted": deleted,
         "snapshot": snapshot,
+        "flushed": list(flushed),
     }
     return pack(head, {name: table for name, table in tables.items() if table.num_rows})
 
@@ -96,7 +98,7 @@ def catalog_files(connection: duckdb.DuckDBPyConnection, root: Path) -> list[dic
     found = []
     deleted: dict[int, int] = {}
     for (number,) in rows(connection, f"SELECT DISTINCT table_id FROM {_META}.ducklake_table WHERE end_snapshot IS NULL"):
-        deleted |= _deleted_rows(connection, int(number))
+        deleted |= deleted_rows(connection, int(number))
     for number, table, path, relative, count, size in rows(connection, _FILES):
         if deleted.get(number, 0) < count:
             full = root / "data" / "main" / table / path if relative else Path(path)
@@ -104,7 +106,7 @@ def catalog_files(connection: duckdb.DuckDBPyConnection, root: Path) -> list[dic
     return found
 
 
-def _deleted_rows(connection: duckdb.DuckDBPyConnection, table: int) -> dict[int, int]:
+def deleted_rows(connection: duckdb.DuckDBPyConnection, table: int) -> dict[int, int]:
     """Return file -> rows that the catalog itself notes as deleted."""
     query = f"SELECT file_id, count(DISTINCT row_id) FROM {_META}.ducklake_inlined_delete_{table} GROUP BY 1"
     try:
@@ -123,13 +125,17 @@ def _table_id(connection: duckdb.DuckDBPyConnection, table: str) -> int | None:
     return None if found[0][0] is None else int(found[0][0])
 
 
+def inlined_tables(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    """Return the catalog's own tables that hold rows of ``table``."""
+    query = f"SELECT table_name FROM {_META}.ducklake_inlined_data_tables WHERE table_id = ?"
+    return [name for (name,) in rows(connection, query, [_table_id(connection, table)])]
+
+
 def inlined(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[pa.Table]:
     """Yield the rows of ``table`` that are in the catalog itself, in pieces."""
     names = ", ".join(f'"{name}"' for name in COLUMNS[table])
-    kept = rows(
-        connection, f"SELECT table_name FROM {_META}.ducklake_inlined_data_tables WHERE table_id = ?", [_table_id(connection, table)]
-    )
-    if not any(rows(connection, f"SELECT 1 FROM {_META}.{name} WHERE end_snapshot IS NULL LIMIT 1") for (name,) in kept):
+    kept = inlined_tables(connection, table)
+    if not any(rows(connection, f"SELECT 1 FROM {_META}.{name} WHERE end_snapshot IS NULL LIMIT 1") for name in kept):
         return
     reader = connection.execute(f"SELECT {names} FROM lake.main.{table} WHERE starts_with(filename, '{INLINED}')").to_arrow_reader(
         BASE_ROWS
@@ -145,7 +151,7 @@ def _holes(connection: duckdb.DuckDBPyConnection, root: Path, table: str) -> dic
     marks = rows(connection, f"SELECT count(*) FROM {_META}.ducklake_delete_file WHERE table_id = ? AND end_snapshot IS NULL", [number])[0][
         0
     ]
-    if not marks and (number is None or not _deleted_rows(connection, number)):
+    if not marks and (number is None or not deleted_rows(connection, number)):
         return {}
     found = {}
     visible = f"SELECT filename, list(file_row_number) FROM lake.main.{table} WHERE NOT starts_with(filename, '{INLINED}') GROUP BY ALL"
@@ -183,6 +189,8 @@ def state_of(records: list[mirror.Record]) -> State:
                 state.holes.pop(path, None)
         for table, predicate in head.get("deleted", {}).items():
             state.tables[table] = _without(table, state.tables.get(table, []), predicate)
+        for table in head.get("flushed", ()):
+            state.tables[table] = []
         state.files |= {file["path"]: file for file in head.get("files", ())}
         for holes in head.get("holes", {}).values():
             state.holes |= holes

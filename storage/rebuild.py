@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from storage import mirror
-from storage.catalog import attach_sql, open_catalog
+from storage.catalog import attach_sql, open_catalog, rows
 from storage.errors import IntegrityError, LoadlockError
 from storage.files import fsync_folder, write_durably
 from storage.locks import writer_lock
@@ -115,9 +115,10 @@ def _front_matter(path: Path, state: State) -> None:
     if not (path / "attach.sql").exists():
         write_durably(path / "attach.sql", attach_sql(path / "catalog.sqlite", path / "data").encode())
     if not (path / "lake.json").exists():
-        first = joined("ledger", state.tables["ledger"]).sort_by("seq").slice(0, 1).to_pylist()[0]
-        body = json.loads(first["body"])
-        marker = {"format_version": state.format_version, "created_at": first["recorded_at"].isoformat(), "software": body["software"]}
+        with open_catalog(path / "catalog.sqlite", path / "data", read_only=True) as connection:
+            created_at, body = rows(connection, "SELECT recorded_at, body FROM lake.main.ledger ORDER BY seq LIMIT 1")[0]
+        software = json.loads(body)["software"]
+        marker = {"format_version": state.format_version, "created_at": created_at.isoformat(), "software": software}
         write_durably(path / "lake.json", (json.dumps(marker, indent=1) + "\n").encode())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from storage import circuits
 from storage.catalog import rows
 from storage.index import Facts, Index, IndexDelta, Window, window_of
 
@@ -37,11 +38,18 @@ def roll_forward(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
     if (stood, known) == (seq, digest):
         index.stand_at(snapshot)
         return
-    if stood and rows(connection, "SELECT hash FROM lake.main.ledger WHERE seq = ?", [stood]) != [(known,)]:
+    same = stood and rows(connection, "SELECT hash FROM lake.main.ledger WHERE seq = ?", [stood]) == [(known,)]
+    if stood and (not same or _settled_after(connection, stood)):
         index.clear()
         stood = 0
     index.apply(_delta(connection, stood, int(seq), str(digest)))
     index.stand_at(snapshot)
+
+
+def _settled_after(connection: duckdb.DuckDBPyConnection, stood: int) -> bool:
+    """Tell whether a compaction dropped revisions that an index at ledger entry ``stood`` has yet to hear of."""
+    bodies = rows(connection, "SELECT body FROM lake.main.ledger WHERE seq > ? AND action = 'compact'", [stood])
+    return any(json.loads(body).get("settled", 0) > stood for (body,) in bodies)
 
 
 def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: str) -> IndexDelta:
@@ -104,6 +112,13 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         chambers=chambers,
         chambers_removed=lost,
         checkpoints_void=[(tool, -(1 << 62)) for tool in touched],
+        circuits=circuits.logged(connection, stood),
+        owed=rows(
+            connection,
+            "SELECT window_id, arg_max(tool, revision), arg_max(owed, revision) FROM lake.main.features_owed_log WHERE revision > ? "
+            "GROUP BY window_id",
+            [stood],
+        ),
     )
 
 

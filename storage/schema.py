@@ -67,7 +67,8 @@ _DEFINITIONS = {
     "payloads": "payload_id VARCHAR, key VARCHAR, sha256 VARCHAR, tool VARCHAR, format VARCHAR, source VARCHAR, state VARCHAR, committed_at TIMESTAMP, "
     f"batch_id VARCHAR, config_digest VARCHAR, {', '.join(f'{name} BIGINT' for name in ACCOUNT)}, size BIGINT, ledger_seq BIGINT",
     "ledger": "seq BIGINT, recorded_at TIMESTAMP, actor VARCHAR, action VARCHAR, batch_id VARCHAR, body VARCHAR, prev_hash VARCHAR, hash VARCHAR",
-    "circuits_log": "tool VARCHAR, state VARCHAR, reason VARCHAR, opened_at TIMESTAMP, retry_at TIMESTAMP, failures BIGINT, revision BIGINT",
+    "circuits_log": "tool VARCHAR, state VARCHAR, reason VARCHAR, opened_at TIMESTAMP, retry_at TIMESTAMP, failures BIGINT, kind VARCHAR, revision BIGINT",
+    "features_owed_log": "window_id BIGINT, tool VARCHAR, owed BOOLEAN, revision BIGINT",
     "sensors": "tool VARCHAR, trace VARCHAR, position INTEGER, sensor VARCHAR, unit VARCHAR, svid VARCHAR, source VARCHAR, valid_from TIMESTAMP, "
     "valid_to TIMESTAMP",
     "streams_log": f"{_WHERE}, timed BOOLEAN, period_us BIGINT, op INTEGER, time_lo BIGINT, seq_lo BIGINT, time_hi BIGINT, seq_hi BIGINT, revision BIGINT",

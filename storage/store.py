@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,12 +19,14 @@ import pyarrow as pa
 
 from storage import ledger
 from storage.catalog import INLINE_ROWS, attach_sql, open_catalog, show_views
-from storage.errors import Busy, IntegrityError, NewerLake, NoLake
+from storage.errors import CatalogDown, IntegrityError, NewerLake, NoLake, StoreDown
 from storage.files import StagedFile, write_durably
 from storage.index import Head, Index, IndexDelta
 from storage.keeper import Keeper, check_catalog
 from storage.locks import in_turn, writer_lock
 from storage.mirror import Mirror
+from storage.mirrorbase import inlined, inlined_tables
+from storage.patience import patiently
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
 
@@ -51,7 +52,12 @@ STEPS = (
 """The numbered steps of a commit, in order; a crash before ``committed`` leaves nothing, a crash from it on leaves all."""
 
 OPTIONS = {"parquet_compression": "zstd", "parquet_version": "2", "parquet_row_group_size": "131072", "target_file_size": "256MB"}
-COMMIT_TRIES = 5
+REMOVED_TOGETHER = 500
+"""Files that one DELETE lets go of: DuckLake finds them by name, and looks at its list of files once for all."""
+
+LIVE = "(SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL)"
+
+NOTHING = "nothing was changed. Run the same command again"
 
 Step = Callable[[str], None]
 
@@ -67,7 +73,11 @@ def utc_now() -> datetime:
 
 @dataclass(slots=True)
 class Change:
-    """What one commit makes visible, all of it or nothing. ``deleted``: table -> SQL predicate of rows to delete, before others come."""
+    """What one commit makes visible, all of it or nothing.
+
+    ``deleted``: table -> SQL predicate of rows to delete, before others come. ``flushed``: table -> row id up to which the rows that the
+    catalog itself holds leave it (a file of ``files`` holds them). ``expired``: snapshots that the catalog forgets.
+    """
 
     action: str
     actor: str
@@ -78,6 +88,8 @@ class Change:
     removed: dict[str, list[Path]] = field(default_factory=dict)
     rows: dict[str, pa.Table] = field(default_factory=dict)
     deleted: dict[str, str] = field(default_factory=dict)
+    flushed: dict[str, int] = field(default_factory=dict)
+    expired: list[int] = field(default_factory=list)
 
 
 class Store:
@@ -90,7 +102,7 @@ class Store:
         self.on_step = on_step
         self.clock = clock
         self.marker = _read_marker(path)
-        self.connection = self._connect()
+        self.connection = patiently_connected(self._connect)
         self._index: Index | None = None
         self._turn = threading.Lock()
         self._keeper = Keeper(path, Mirror(path / "mirror"))
@@ -127,16 +139,6 @@ class Store:
         finally:
             with contextlib.suppress(duckdb.Error):
                 self.connection.execute("RESET threads")
-
-    @contextmanager
-    def uncached(self) -> Iterator[None]:
-        """Read files as they are on disk now, not as an earlier query found them."""
-        self.connection.execute("SET enable_external_file_cache = false")
-        try:
-            yield
-        finally:
-            if self.read_only:
-                self.connection.execute("RESET enable_external_file_cache")
 
     @contextmanager
     def twin(self) -> Iterator[Store]:
@@ -209,17 +211,12 @@ class Store:
         change = build(seq + 1)
         entry = ledger.seal(seq + 1, self.clock(), change.actor, change.action, change.batch_id, change.body, previous)
         self.on_step("change_built")
-        for attempt in range(1, COMMIT_TRIES + 1):
-            try:
-                self._transact(change, entry, snapshot)
-                break
-            except duckdb.Error as error:
-                self._reconnect()
-                if self._recorded(entry):
-                    break
-                if attempt == COMMIT_TRIES:
-                    raise Busy(f"the catalog did not take the commit ({error}); nothing was changed. Run the same command again") from error
-                time.sleep(0.05 * 2**attempt)
+        try:
+            patiently(lambda: self._try_commit(change, entry, snapshot), duckdb.Error, OSError)
+        except OSError as error:
+            raise StoreDown(f"the data store failed while the batch was committed ({error}); {NOTHING}") from error
+        except duckdb.Error as error:
+            raise CatalogDown(f"the catalog did not take the commit ({error}); {NOTHING}") from error
         self.on_step("committed")
         change.index.seq, change.index.hash = entry.seq, entry.hash
         self.index.apply(change.index)
@@ -228,6 +225,15 @@ class Store:
         self._keeper.follow(self.connection, change, snapshot, self.index.head())
         self.on_step("mirror_followed")
         return entry
+
+    def _try_commit(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
+        """Commit, unless a try before, whose outcome was not to be known, did."""
+        try:
+            self._transact(change, entry, snapshot)
+        except (duckdb.Error, OSError):
+            self.reconnect()
+            if not self._recorded(entry):
+                raise
 
     def _transact(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
         execute = self.connection.execute
@@ -241,6 +247,9 @@ class Store:
             self._remove(table, paths)
         for table, predicate in change.deleted.items():
             execute(f"DELETE FROM lake.main.{table} WHERE {predicate}")
+        left = {table: self._flush(table, last) for table, last in change.flushed.items()}
+        if change.expired:  # its answer holds times with a zone, which Python can't take without pytz
+            execute("SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => ?)", [change.expired]).fetchall()
         self.on_step("files_removed")
         for table in sorted({staged.table for staged in change.files}):
             paths_added = [str(staged.path) for staged in change.files if staged.table == table]
@@ -262,18 +271,30 @@ class Store:
                 execute("ROLLBACK")
                 raise IntegrityError(f"{staged.path}: a staged file vanished or changed before the commit; run the same command again")
         self.on_step("files_checked")
-        self._keeper.record(change, entry, snapshot, self.on_step)
+        self._keeper.record(change, entry, snapshot, left, self.on_step)
         execute("COMMIT")
 
     def _remove(self, table: str, paths: Sequence[Path]) -> None:
         """Let go of whole files: by default DuckLake would note each of their rows as deleted and go on naming the file."""
         if not paths:
             return
+        names = [path.name for path in paths]
+        if self.rows(f"SELECT count(*) FROM {LIVE} WHERE split_part(path, '/', -1) IN (SELECT unnest(?))", [names]) != [(len(names),)]:
+            self.connection.execute("ROLLBACK")
+            raise IntegrityError(f"{table}: another commit removed files that this one replaces; run the same command again")
         limit = f"CALL lake.set_option('data_inlining_row_limit', ?, table_name => '{table}')"
         self.connection.execute(limit, [0])
-        for path in paths:
-            self.connection.execute(f"DELETE FROM lake.main.{table} WHERE filename = ?", [str(path)])
+        for start in range(0, len(paths), REMOVED_TOGETHER):
+            some = [str(path) for path in paths[start : start + REMOVED_TOGETHER]]
+            self.connection.execute(f"DELETE FROM lake.main.{table} WHERE filename IN ({', '.join('?' * len(some))})", some)
         self.connection.execute(limit, [INLINE_ROWS])
+
+    def _flush(self, table: str, last: int) -> list[pa.Table]:
+        """Take the rows up to row id ``last`` out of the catalog, return those that stay in it."""
+        names = inlined_tables(self.connection, table)
+        where = f"filename IN ({', '.join('?' * len(names))}) AND rowid <= ?"
+        self.connection.execute(f"DELETE FROM lake.main.{table} WHERE {where}", [*names, last])
+        return list(inlined(self.connection, table))
 
     def _insert(self, table: str, values: pa.Table) -> None:
         if values.num_rows == 0:
@@ -285,7 +306,8 @@ class Store:
         finally:
             self.connection.unregister("incoming")
 
-    def _reconnect(self) -> None:
+    def reconnect(self) -> None:
+        """Open the catalog anew after an error (rule R4)."""
         with contextlib.suppress(duckdb.Error):
             self.connection.execute("ROLLBACK")
         self.connection.close()
@@ -293,6 +315,14 @@ class Store:
 
     def _recorded(self, entry: ledger.Entry) -> bool:
         return bool(self.rows("SELECT 1 FROM lake.main.ledger WHERE seq = ? AND hash = ?", [entry.seq, entry.hash]))
+
+
+def patiently_connected(connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+    """Return what ``connect`` returns; raise :class:`CatalogDown` when the catalog can't be opened, in several tries."""
+    try:
+        return patiently(connect, duckdb.OperationalError)
+    except duckdb.OperationalError as error:
+        raise CatalogDown(f"the catalog can't be opened ({error}); {NOTHING}") from error
 
 
 def _read_marker(path: Path) -> dict[str, Any]:
@@ -359,7 +389,7 @@ def _first_body(software: str) -> dict[str, Any]:
 
 
 def _check_empty(path: Path) -> None:
-    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "payloads", ".")
+    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "payloads", "staging", ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,23 @@ def verify(
     _accounts(store, listed, report)
     report.faults += compare(store)
     try:
-        with store.uncached():
+        with _uncached(store):
             report.windows, faults = feature_faults(store, every=every_feature)
         report.faults += faults
     except duckdb.Error as error:
         report.faults.append(f"features: they can't be computed anew ({str(error).splitlines()[0]})")
     return report
+
+
+@contextmanager
+def _uncached(store: Store) -> Iterator[None]:
+    """Read files as they are on disk now, not as an earlier query found them (a writer keeps no cache)."""
+    store.connection.execute("SET enable_external_file_cache = false")
+    try:
+        yield
+    finally:
+        if store.read_only:
+            store.connection.execute("RESET enable_external_file_cache")
 
 
 def files_of(listed: list[Entry]) -> tuple[dict[str, dict[str, Any]], set[str]]:

@@ -36,8 +36,16 @@ CREATE OR REPLACE VIEW quarantine AS
   FROM lake.main.quarantine_log q
   LEFT JOIN (SELECT quarantine_id, arg_max(state, revision) AS state FROM lake.main.quarantine_states GROUP BY ALL) s
     USING (quarantine_id);
+-- An open circuit whose cool-down is over tries one payload: it is half-open without anybody having written that down.
 CREATE OR REPLACE VIEW circuits AS
-  SELECT tool, arg_max(state, revision) AS state, arg_max(reason, revision) AS reason,
-         arg_max(opened_at, revision) AS opened_at, arg_max(retry_at, revision) AS retry_at,
-         arg_max(failures, revision) AS failures
-  FROM lake.main.circuits_log GROUP BY tool;
+  SELECT tool, CASE WHEN state = 'open' AND epoch_us(retry_at) <= epoch_us(now()) THEN 'half-open' ELSE state END AS state,
+         reason, opened_at, retry_at, failures, kind
+  FROM (SELECT tool, kind, arg_max(state, revision) AS state, arg_max(reason, revision) AS reason,
+               arg_max({'at': opened_at}, revision).at AS opened_at,
+               arg_max({'at': retry_at}, revision).at AS retry_at, arg_max(failures, revision) AS failures
+        FROM lake.main.circuits_log GROUP BY tool, kind);
+CREATE OR REPLACE VIEW features_owed AS
+  SELECT window_id, tool, since FROM (
+    SELECT window_id, arg_max(tool, revision) AS tool, max(revision) AS since, arg_max(owed, revision) AS owed
+    FROM lake.main.features_owed_log GROUP BY window_id)
+  WHERE owed;

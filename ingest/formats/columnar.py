@@ -34,6 +34,7 @@ MEMORY_BYTES = 64 << 20
 
 BATCH_ROWS = 1 << 18
 EXACT_INTEGER = 1 << 53
+INT32_MAX = (1 << 31) - 1
 JUDGED_ROWS = 100
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError, NotImplementedError)
@@ -211,7 +212,9 @@ class ArrowRows:
         array = _as_text(self._array(column))
         offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + self.n + 1]
         held = array.buffers()[2]
-        buffer = np.frombuffer(held, np.uint8) if held is not None and held.size else _NO_BYTES
+        buffer = np.frombuffer(held, np.uint8)[offsets[0] : offsets[-1]] if held is not None and held.size else _NO_BYTES[:]
+        buffer.flags.writeable = False  # as a file's bytes, and with offsets of 32 bits: kernels are compiled once
+        offsets = offsets - offsets[0] if len(buffer) > INT32_MAX else (offsets - offsets[0]).astype(np.int32)
         starts, stops = offsets[:-1].copy(), offsets[1:].copy()
         if array.null_count:
             stops[array.is_null().to_numpy(zero_copy_only=False)] = 0

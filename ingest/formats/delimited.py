@@ -50,7 +50,8 @@ class DelimitedDecoder:
         self.mapping = mapping
         self.table: TableSection = mapping.table
         self.limits = limits
-        self._pending = bytearray()
+        self._pending: list[bytes] = []
+        self._held = 0  # pending bytes
         self._offset = 0  # of the first pending byte in the payload
         self._need = 0  # pending bytes without which another attempt is idle
         self._inside = False
@@ -69,18 +70,21 @@ class DelimitedDecoder:
     def feed(self, data: bytes) -> Iterator[Decoded]:
         """Take the next bytes; yield the rows that became whole."""
         for begin in range(0, len(data), PIECE_BYTES):
-            self._pending += data[begin : begin + PIECE_BYTES]
-            if len(self._pending) >= max(self._need, BATCH_BYTES):
+            piece = data[begin : begin + PIECE_BYTES]
+            self._pending.append(piece)
+            self._held += len(piece)
+            if self._held >= max(self._need, BATCH_BYTES):
                 yield from self._advance(False)
 
     def finish(self) -> Iterator[Decoded]:
         """Yield the rest; a last row that is cut off is one rejected span."""
         yield from self._advance(True)
-        assert not self._pending, "bytes are left over"
+        assert self._held == 0, "bytes are left over"
 
     def _advance(self, final: bool) -> Iterator[Decoded]:
         """Decode what is pending, as far as it goes."""
-        data = bytes(self._pending)
+        data = b"".join(self._pending)
+        self._pending = [data]
         raw = np.frombuffer(data, np.uint8)
         if self._dialect is None:
             if self._settled is None:
@@ -90,7 +94,7 @@ class DelimitedDecoder:
             if self._dialect is None:
                 if final and data:  # blank from end to end
                     yield _other(data)
-                    self._pending.clear()
+                    self._keep(b"")
                 self._need = 2 * len(data)
                 return
         dialect = self._dialect
@@ -110,10 +114,13 @@ class DelimitedDecoder:
             if at == begin:
                 break
             yield self._decode(data, raw, begin, cut)
-        del self._pending[:at]
+        self._keep(data[at:])
         self._offset += at
         # a row that is not whole yet: wait for as much again, so that a long row is not scanned anew for every small chunk
-        self._need = min(2 * len(self._pending), len(self._pending) + self.limits.line_bytes)
+        self._need = min(2 * self._held, self._held + self.limits.line_bytes)
+
+    def _keep(self, rest: bytes) -> None:
+        self._pending, self._held = [rest] if rest else [], len(rest)
 
     def _restore(self, settled: dict[str, Any]) -> Dialect:
         """Take over what was settled about the file; the mapping is today's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,11 @@ class Coded(NamedTuple):
 
     codes: Int64
     texts: list[str | None]
+
+    def among(self, wanted: Set[str | None] | Set[str], prefix: str = "") -> npt.NDArray[np.bool_]:
+        """Return bool[n]: which texts, after ``prefix``, are ``wanted``."""
+        found = [code for code, text in enumerate(self.texts) if (text if text is None else prefix + text) in wanted]
+        return np.isin(self.codes, found) if found else np.zeros(len(self.codes), np.bool_)
 
 
 class Numbers(NamedTuple):

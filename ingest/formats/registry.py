@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Opened:
     dialect: Callable[[], dict[str, Any] | None] = lambda: None
 
 
-def _hsms(delivery: Delivery, config: Config, known: Callable[[str], str | None]) -> Opened:
+def _hsms(delivery: Delivery, config: Config, known: Callable[[str], str | None], _walled: Set[str]) -> Opened:
     from ingest.dictionary import Dictionary
     from ingest.formats.hsms import HsmsDecoder
 
@@ -37,7 +37,7 @@ def _hsms(delivery: Delivery, config: Config, known: Callable[[str], str | None]
     return Opened(decoder, lambda: decoder.dictionary.to_json() if decoder.learned else None)
 
 
-def _table(delivery: Delivery, config: Config, _known: Callable[[str], str | None]) -> Opened:
+def _table(delivery: Delivery, config: Config, _known: Callable[[str], str | None], walled: Set[str]) -> Opened:
     from ingest.formats.table import TableDecoder
 
     assert delivery.mapping is not None
@@ -50,14 +50,14 @@ def _table(delivery: Delivery, config: Config, _known: Callable[[str], str | Non
     if table is None:
         raise MappingMissing(f"{delivery.source}: there is no [tables.{delivery.mapping}]")
     decoder = TableDecoder(
-        delivery.mapping, table, delivery.source, delivery.tool, delivery.captured, zone_of, config.limits, delivery.dialect
+        delivery.mapping, table, delivery.source, delivery.tool, delivery.captured, zone_of, config.limits, delivery.dialect, walled
     )
     return Opened(decoder, dialect=lambda: decoder.dialect)
 
 
-DECODERS: dict[str, Callable[[Delivery, Config, Callable[[str], str | None]], Opened]] = {"hsms": _hsms, "table": _table}
+DECODERS: dict[str, Callable[[Delivery, Config, Callable[[str], str | None], Set[str]], Opened]] = {"hsms": _hsms, "table": _table}
 
 
-def open_decoder(delivery: Delivery, config: Config, known: Callable[[str], str | None]) -> Opened:
-    """Return the decoder of a delivery; ``known`` gives the dictionary that the lake holds of a tool."""
-    return DECODERS[delivery.format](delivery, config, known)
+def open_decoder(delivery: Delivery, config: Config, known: Callable[[str], str | None], walled: Set[str] = frozenset()) -> Opened:
+    """Return the decoder of a delivery; ``known`` gives the dictionary that the lake holds of a tool, ``walled`` the tools kept out."""
+    return DECODERS[delivery.format](delivery, config, known, walled)

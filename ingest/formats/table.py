@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from ingest.config import Limits, TableSection
@@ -23,7 +23,7 @@ class TableDecoder:
     unless it is the captured one; ``captured`` is what the source's pattern took from the path; ``zone_of`` tells a tool's time zone where
     the mapping names none.
     ``dialect``: what another decoder settled about a file (see the property); the payload is then nothing but rows of that file, lines of
-    text or lines of JSON.
+    text or lines of JSON. ``walled``: tools whose rows are rejected, because their circuit is open.
     Raises MappingMissing, from ``feed`` or ``finish``, where a mapped column is missing or no tool can be told.
     """
 
@@ -37,8 +37,9 @@ class TableDecoder:
         zone_of: Callable[[str], str],
         limits: Limits,
         dialect: dict[str, Any] | None = None,
+        walled: Set[str] = frozenset(),
     ) -> None:
-        self._mapping = TableMapping(name, table, source, tool, captured, zone_of)
+        self._mapping = TableMapping(name, table, source, tool, captured, zone_of, walled)
         self._limits = limits
         self._head = b""
         self._decoder: DelimitedDecoder | ColumnarDecoder | RowsDecoder | None = None

@@ -30,11 +30,9 @@ def init(options: argparse.Namespace) -> int:
 
 def ingest(options: argparse.Namespace) -> int:
     """Ingest files, folders or standard input."""
-    from kernels.jit import is_cold
-
-    cold = is_cold()  # before any kernel is imported: numba makes the folder then
     from ingest.errors import UsageError
     from ingest.receipts import Summary
+    from kernels.jit import is_cold
     from loadlock.progress import progress
 
     stdin = "-" in options.sources
@@ -46,7 +44,7 @@ def ingest(options: argparse.Namespace) -> int:
         for source in options.sources:
             if not Path(source).exists():
                 raise UsageError(f"{source}: no such file or folder")
-    if cold:
+    if is_cold():
         print("loadlock: compiling the kernels for this machine, once per version; this takes about a minute", file=sys.stderr)
     data = sys.stdin.buffer.read() if stdin else None
     try:
@@ -62,6 +60,8 @@ def ingest(options: argparse.Namespace) -> int:
                 jobs=options.jobs,
                 progress=report,
             )
+            if lake.last_upkeep:
+                print(f"loadlock: {lake.last_upkeep}", file=sys.stderr)
     except Busy as error:
         summary = Summary()
         summary.busy = str(error)

@@ -17,6 +17,7 @@ TINY = bench.Sizes(
     rounds=1,
     decode_mb=1,
     secsgem_messages=2,
+    table_mb=1,
     pipeline_mb=1,
     pipeline_rounds=1,
     memory_mb=0.5,

@@ -81,8 +81,11 @@ def test_an_exception_at_a_step(step: str, path: Path, made: Any, loadlock_comma
             raise OSError(errno.ENOSPC, "no room")
 
     lake = Lake(path, on_step=fail)
-    with pytest.raises(OSError, match="no room"):
-        lake.ingest_all(made.next)
+    if STEPS.index("begun") <= STEPS.index(step) < STEPS.index("committed"):
+        assert lake.ingest_all(made.next).exit_code == 5
+    else:
+        with pytest.raises(OSError, match="no room"):
+            lake.ingest_all(made.next)
     lake.close()
     ends_well(path, made, loadlock_command, assert_conserved)
 
@@ -96,10 +99,7 @@ def test_the_same_store_goes_on_after_an_exception(path: Path, made: Any) -> Non
             raise OSError(errno.EIO, "bad disk")
 
     with Lake(path, on_step=fail) as lake:
-        with pytest.raises(OSError, match="bad disk"):
-            lake.ingest_all(made.next)
-        lake.store._reconnect()
-        lake.ingest_all(made.next)
+        assert lake.ingest_all(made.next).payloads["committed"] == 1
         assert compare(lake.store) == []
         assert lake.digest() == made.digest
 
@@ -116,8 +116,7 @@ def test_a_torn_record(left: int, path: Path, made: Any, loadlock_command: Run, 
     segment = mirror.segments(path / "mirror")[-1]
     size = segment.stat().st_size
     lake = Lake(path, on_step=tear)
-    with pytest.raises(OSError, match="power failed"):
-        lake.ingest_all(made.next)
+    assert lake.ingest_all(made.next).exit_code == 5
     lake.close()
     ends_well(path, made, loadlock_command, assert_conserved)
 

@@ -42,7 +42,7 @@ def rows(parts: Iterable[Decoded]) -> list[tuple[Any, ...]]:
         for i in range(len(r.seq)):
             layout = r.layouts[r.layout[i]]
             values = r.values[r.value_start[i] : r.value_start[i] + len(layout)]
-            cells = [None if v.view(np.int64) == NULL_BITS else float(v) for v in values]
+            cells = [None if v.view(np.int64) == NULL_BITS else float(v) for v in values.astype(np.float64)]
             texts = dict(r.texts.of(i))
             names = [s.name for s in layout]
             out.append(

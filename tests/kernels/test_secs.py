@@ -43,7 +43,7 @@ def walked(data: bytes, limits: Limits = LIMITS, final: bool = True) -> tuple[li
             sides.setdefault(message, []).append((position, kind, a, length))
         for i, (start, stop, number, seq, us, flag, first, count) in enumerate(stretch.messages.T.tolist()):
             values: list[Any] = stretch.values[first : first + count].tolist()
-            bits = stretch.values[first : first + count].view(np.int64)
+            bits = stretch.values[first : first + count].astype(np.float64).view(np.int64)
             exact = {position: (kind, a, length) for position, kind, a, length in sides.get(i, [])}
             trid = walker.traces[number].encode("latin-1")
             out.append(Unit("trace", start, stop, 0, (trid, seq, (FLAGS[flag], us), normal(values, bits.tolist(), exact, data))))

@@ -1,0 +1,27 @@
+"""Bounded retries with backoff and jitter, for what is shared with others and comes back: the catalog, and the data store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+TRIES = 5
+"""Further tries after the first: one at once, then others after some 0.1, 0.2, 0.4 and 0.8 s, with up to 0.1 s of jitter each."""
+
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # whoever wants to hear of retries listens; standard error stays ours
+
+
+def patiently(action: Callable[[], Result], *on: type[Exception]) -> Result:
+    """Return what ``action`` returns; try again, a bounded number of times, where it raises one of ``on``. The last error is raised."""
+    try:
+        return action()
+    except on:
+        import stamina  # only now: it costs more to import than a commit takes
+
+    for attempt in stamina.retry_context(on=on, attempts=TRIES, timeout=None, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1):
+        with attempt:
+            return action()
+    raise AssertionError("the last error is raised by the attempt")
