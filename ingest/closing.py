@@ -178,7 +178,7 @@ class Closing:
         withdrawal = self._batch.withdrawal
         if withdrawal is None:
             return {}
-        return withdrawal.deleted | {"payloads": withdrawal.accounts_of}
+        return withdrawal.deleted | ({"payloads": withdrawal.accounts_of} if withdrawal.accounts.num_rows else {})
 
     def _quarantine_states(self, seq: int) -> list[tuple[str, str, int]]:
         reopened = self._batch.withdrawal.reopened if self._batch.withdrawal else []

@@ -69,13 +69,13 @@ def _origin(store: Store, payload_id: str) -> tuple[dict[str, Any], dict[str, An
     return payload, {"seq": seq, "hash": digest, "actor": actor, "action": action, "software": software, "config_digest": config}
 
 
-def locate(store: Store, sha256: str, source: str, given: Path | None) -> Located | None:
+def locate(store: Store, sha256: str, source: str, given: Path | None, *, kept: bool = True) -> Located | None:
     """Return the delivered bytes of ``sha256`` where they still are: the file ``given``, the source's own path, or kept in the lake."""
     for path in (given, Path(source)):
         if path is not None and path.is_file() and sha256_of(path) == sha256:
             return Located(str(path), lambda path=path: open(path, "rb"))  # type: ignore[misc]
-    kept = kept_path(store.path, sha256)
-    return Located(str(kept), lambda: open_kept(kept)) if kept.is_file() else None
+    copy = kept_path(store.path, sha256)
+    return Located(str(copy), lambda: open_kept(copy)) if kept and copy.is_file() else None
 
 
 def add_message(record: dict[str, Any], located: Located) -> None:

@@ -26,7 +26,7 @@ def reprocess(store: Store, names: Sequence[str], files: Iterable[Path], tool: s
     they were delivered with. Raises :class:`UsageError` when the bytes of one are not at hand: nothing is changed then.
     """
     files = list(files)
-    deliveries = {p.payload_id: _delivery(store, p, files, tool, settings) for p in find(store, names)}
+    deliveries = {p.payload_id: delivery_of(store, p, files, tool, settings) for p in find(store, names)}
     with store.locked(settings.wait_s):
         payloads = sorted(find(store, names), key=lambda p: (p.ledger_seq, p.payload_id))
         batch, breakers = begin(store, settings)
@@ -49,11 +49,16 @@ def reprocess(store: Store, names: Sequence[str], files: Iterable[Path], tool: s
     }
 
 
-def _delivery(store: Store, payload: Found, files: Sequence[Path], tool: str | None, settings: Settings) -> Delivery:
-    """Return the payload as it would be delivered today."""
+def delivery_of(
+    store: Store, payload: Found, files: Sequence[Path], tool: str | None, settings: Settings, *, kept: bool = True
+) -> Delivery:
+    """Return the payload as it would be delivered today; ``kept``: what the lake keeps of it may serve.
+
+    Raises :class:`UsageError` when its bytes are not at hand, or when it can't be told what they are.
+    """
     if payload.source.startswith(REPLAY):
         raise UsageError(f"{payload.payload_id}: a replay of quarantined spans; retract it, then replay them anew")
-    located = _located(store, payload, files)
+    located = _located(store, payload, files, kept)
     found = identify(Path(payload.source).absolute(), settings.config, tool=tool or payload.tool, format=payload.format)
     if isinstance(found, str):
         raise UsageError(f"{payload.source}: {found}")
@@ -63,13 +68,13 @@ def _delivery(store: Store, payload: Found, files: Sequence[Path], tool: str | N
     return Delivery(payload.source, None, None, payload.size, payload.format, mapping, named, captured, payload.key, opened=located.open)
 
 
-def _located(store: Store, payload: Found, files: Sequence[Path]) -> Located:
+def _located(store: Store, payload: Found, files: Sequence[Path], kept: bool) -> Located:
     for given in [*files, None]:
-        located = locate(store, payload.sha256, payload.source, given)
+        located = locate(store, payload.sha256, payload.source, given, kept=kept)
         if located is not None:
             return located
     raise UsageError(
-        f"payload {payload.payload_id}: its bytes are not at hand: {payload.source} is gone or changed, and the lake does not keep them; "
+        f"payload {payload.payload_id}: its bytes are not at hand: {payload.source} is gone or changed, and the lake keeps no sound copy; "
         f"name the file with --from (SHA-256 {payload.sha256})"
     )
 

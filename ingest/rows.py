@@ -1,16 +1,19 @@
-"""The rows that stand beside the traces: texts, and records that contradict kept ones."""
+"""The rows that stand beside the traces: texts, records that contradict kept ones, and what could not be understood."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from ingest.account import Payload
 from ingest.keys import Outcome
-from ingest.records import Int64, StreamKey
+from ingest.records import Int64, Rejected, StreamKey
 from ingest.segment import Registry, Segment
 from kernels.missing import NULL_BITS
+from storage.ledger import canonical
 from storage.schema import arrow_schema, rows_table
 
 
@@ -58,3 +61,21 @@ def conflicts_table(
                 )
             )
     return rows_table("conflicts", rows)
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """One piece of at most 1 MiB."""
+
+    payload: Payload
+    rejected: Rejected
+    dialect: str | None
+
+
+def quarantine_row(q: Quarantined) -> tuple[object, ...]:
+    """Return the row of ``quarantine_log`` of one piece."""
+    return (
+        *(f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}", q.payload.payload_id, q.rejected.tool),
+        *(q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail, q.rejected.data, q.rejected.rows),
+        *(q.payload.format, q.payload.mapping, canonical(q.payload.captured), q.dialect),
+    )

@@ -53,11 +53,15 @@ class WindowBook:
         self._emptied: dict[tuple[str, str, tuple[str | None, ...]], Window] = {}
         self._gone: list[str] = []
         self.new_ids: set[int] = set()
+        self.frozen = False
+        """Windows of events stay as they are: what comes was there before."""
 
     # --- events
 
     def add(self, tool: str, events: Sequence[ContextEvent], chambers: Iterable[str]) -> None:
         """Take new events of ``tool`` (accepted ones with a time), and the chambers that streams and events name."""
+        if self.frozen:
+            return
         state = self._tools.setdefault(tool, _Tool())
         state.fresh.extend(event for event in events if event.role is not None or any(value is not None for value in event.values))
         state.chambers |= set(chambers)
@@ -76,6 +80,8 @@ class WindowBook:
 
     def fold(self, tool: str) -> None:
         """Derive the windows of ``tool`` from all its events, as far as this batch bears on them."""
+        if self.frozen:
+            return
         state = self._tools.setdefault(tool, _Tool())
         chambers = self._known_chambers(tool, state)
         unseen = chambers - (self._index.chambers(tool) or {""})

@@ -55,18 +55,27 @@ class Withdrawal:
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the ledger keeps of data files: none is written anew that is not what was committed."""
 
+    rebooked: list[str] = field(default_factory=list)
+    """Payloads that stay, of which more or fewer rows are stored than their accounts said."""
+
     accounts: pa.Table = field(default_factory=lambda: arrow_schema("payloads").empty_table())
     """The accounts that the commit writes anew: of the payloads themselves, and of those whose conflicts took a place."""
 
     def document(self) -> dict[str, Any]:
         """Return what the ledger keeps of it."""
         chambers = [list(pair) for pair in sorted(self.chambers)]
-        return {"withdrawn": self.payloads, "promoted": self.promoted, "reopened": self.reopened, "chambers_removed": chambers}
+        return {
+            "withdrawn": self.payloads,
+            "promoted": self.promoted,
+            "rebooked": self.rebooked,
+            "reopened": self.reopened,
+            "chambers_removed": chambers,
+        }
 
     @property
     def accounts_of(self) -> str:
         """The predicate of the accounts that are written anew."""
-        return "payload_id IN (" + ", ".join(_literal(name) for name in [*self.payloads, *self.promoted]) + ")"
+        return "payload_id IN (" + ", ".join(_literal(name) for name in [*self.payloads, *self.promoted, *self.rebooked]) + ")"
 
     @property
     def paths(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from ingest import circuits, intake, pipeline, provenance, replay, reprocess, retract, sources, status, upkeep
+from ingest import circuits, intake, pipeline, provenance, repair, replay, reprocess, retract, sources, status, upkeep
 from ingest import config as configuration
 from ingest import jobs as workers
 from ingest.config import Config
@@ -153,6 +153,13 @@ class Lake:
         """
         names = [payloads] if isinstance(payloads, str) else list(payloads)
         return reprocess.reprocess(self.store, names, [Path(file) for file in files], tool, self._settings(config))
+
+    def repair(self, *, files: Iterable[Source] = (), dry_run: bool = False) -> dict[str, Any]:
+        """Wall off damaged data files, and make up what was lost from payloads that are at hand. Return what was done, and what is missing.
+
+        Their bytes come from ``files``, from where the sources were, or from what the lake keeps.
+        """
+        return repair.repair(self.store, [Path(file) for file in files], self._settings(None, dry_run=dry_run))
 
     def reset_circuit(self, tool: str, *, reason: str) -> list[Circuit]:
         """Close the circuit of ``tool`` by hand; the ledger keeps who did it, and why. Returns what was not closed."""

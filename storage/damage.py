@@ -74,7 +74,7 @@ class Lineage:
 
     def _named(self, seq: int) -> list[str]:
         body = self._bodies[seq]
-        return [item["payload_id"] for item in body.get("payloads", ())] + list(body.get("promoted", ()))
+        return [item["payload_id"] for item in body.get("payloads", ())] + [*body.get("promoted", ()), *body.get("restored", ())]
 
     def _sources(self, path: str) -> set[int]:
         """Return the entries from which rows of ``path`` can stem."""

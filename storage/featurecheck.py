@@ -25,11 +25,12 @@ _SAMPLES = (
 def feature_faults(store: Store, *, every: bool) -> tuple[int, list[str]]:
     """Return how many windows were computed anew, and those whose features are not what came out.
 
-    ``every`` takes all windows, else a sample that moves with the ledger's head.
+    ``every`` takes all windows whose features are not owed, else a sample that moves with the ledger's head.
     """
     names = ", ".join(("window_id", *_WINDOW))
     order = "tool, started_at, window_id" if every else f"hash(window_id + {store.head()[0]}) LIMIT {SAMPLE}"
-    windows = store.rows(f"SELECT {names} FROM (SELECT {names} FROM windows ORDER BY {order}) ORDER BY tool, started_at, window_id")
+    paid = f"SELECT {names} FROM windows ANTI JOIN features_owed USING (window_id) ORDER BY {order}"
+    windows = store.rows(f"SELECT {names} FROM ({paid}) ORDER BY tool, started_at, window_id")
     faults: list[str] = []
     for tool in dict.fromkeys(window[1] for window in windows):
         own = [window for window in windows if window[1] == tool]

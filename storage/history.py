@@ -123,6 +123,18 @@ class History:
             contents.texts = _texts(self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq", parameters), contents)
         return contents
 
+    def unstored_texts(self, texts: pa.Table) -> pa.Table:
+        """Return the rows of ``texts`` that the lake does not hold yet."""
+        names = ("tool", "chamber", "trace", "stream", "seq", "ts", "position", "payload_id")
+        match = " AND ".join(f"s.{name} IS NOT DISTINCT FROM t.{name}" for name in names)
+        connection = self._store.connection
+        connection.register("some_texts", texts)
+        try:
+            found = connection.execute(f"SELECT t.* FROM some_texts t ANTI JOIN lake.main.texts s ON {match}").to_arrow_table()
+        finally:
+            connection.unregister("some_texts")
+        return found.cast(texts.schema)
+
     def has_conflicts(self, tool: str) -> bool:
         """Tell whether any conflict of ``tool`` is stored."""
         return self._store.index.facts(tool).has_conflicts or any(p.table == "conflicts" and p.tool == tool for p in self.staged)

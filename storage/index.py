@@ -293,6 +293,13 @@ class Index:
         )
         return [window_of(row) for row in found]
 
+    def windows_between(self, tool: str, from_us: int, to_us: int) -> list[Window]:
+        """Return every window of ``tool`` that touches the times from ``from_us`` to ``to_us``."""
+        found = self._db.execute(
+            f"SELECT {_WINDOW} FROM window WHERE tool = ? AND started_us <= ? AND coalesce(ended_us, ?) >= ?", [tool, to_us, to_us, from_us]
+        )
+        return [window_of(row) for row in found]
+
     def windows_of_context(self, tool: str, chamber: str, context: Sequence[str | None]) -> list[Window]:
         """Return every window of a chamber with exactly this (lot, wafer, recipe, step)."""
         found = self._db.execute(

@@ -56,6 +56,18 @@ def open_kept(path: Path) -> BinaryIO:
     return cast(BinaryIO, zstandard.open(path, "rb"))
 
 
+def sound_kept(root: Path, sha256: str) -> bool:
+    """Tell whether the lake keeps the bytes of ``sha256``, and they are those."""
+    try:
+        digest = hashlib.sha256()
+        with open_kept(kept_path(root, sha256)) as file:
+            while data := file.read(CHUNK_BYTES):
+                digest.update(data)
+        return digest.hexdigest() == sha256
+    except (OSError, zstandard.ZstdError):
+        return False
+
+
 def kept_fault(root: Path, entry: Mapping[str, Any], *, quick: bool) -> str | None:
     """Return what is wrong with a kept file that the ledger names."""
     path = root / entry["path"]

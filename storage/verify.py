@@ -15,9 +15,10 @@ from storage.damage import Damage, Lineage, damage_of
 from storage.featurecheck import feature_faults
 from storage.filecheck import FileCheck, Recorded
 from storage.kept import FOLDER, kept_fault
-from storage.ledger import Entry, check_chain
+from storage.ledger import Entry, bodies, check_chain
 from storage.rebuild import compare
 from storage.store import Store
+from storage.walled import Walled, missing_files, shortfalls, walled_files
 
 _META = "__ducklake_metadata_lake"
 _TABLES = f"(SELECT DISTINCT table_id, table_name FROM {_META}.ducklake_table)"
@@ -31,6 +32,9 @@ RANGES = (
     "WHERE c.column_name IN ('tool', 'ts', 'seq', 'window_id', 'payload_id', 'started_at', 'wafer')"
 )
 
+
+NAMED = 20
+"""Payloads that a fault names at the most."""
 
 INGESTS = ("ingest", "reprocess")
 """Actions whose entries name payloads that they committed."""
@@ -48,6 +52,10 @@ class Report:
     windows: int = 0
     faults: list[str] = field(default_factory=list)
     damaged: list[Damage] = field(default_factory=list)
+    missing: list[Walled] = field(default_factory=list)
+    """Files that were walled off, and of which rows are missing still."""
+    owed: int = 0
+    """Windows whose features are owed."""
     orphans: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
@@ -63,6 +71,8 @@ class Report:
             "windows": self.windows,
             "faults": self.faults,
             "damaged": [damage.document() for damage in self.damaged],
+            "missing": [walled.document() for walled in self.missing],
+            "owed": self.owed,
             "orphans": self.orphans,
         }
 
@@ -87,6 +97,8 @@ def verify(
     known, removed = files_of(listed)
     files = catalog_files(store, known)
     lineage = Lineage(listed)
+    walled = {one.damage.path for one in walled_files(listed)}
+    files = [(recorded, in_use) for recorded, in_use in files if in_use or recorded.path not in walled]  # for old snapshots they are gone
     _check_files(store, files, lineage, report, progress)
     current = {recorded.path for recorded, in_use in files if in_use}
     for path in sorted(set(known) - removed - current):
@@ -94,6 +106,12 @@ def verify(
     kept = kept_files(listed)
     _check_kept(store, kept, report)
     report.orphans = orphans(store, {recorded.path for recorded, _ in files} | set(kept))
+    try:
+        report.missing = missing_files(store, listed)
+        report.owed = int(store.rows("SELECT count(*) FROM features_owed")[0][0])
+    except duckdb.Error as error:
+        report.faults.append(f"what is missing can't be told ({str(error).splitlines()[0]})")
+    report.faults += [f"missing: {one.text()}" for one in report.missing]
     if quick:
         return report
     _accounts(store, listed, report)
@@ -155,7 +173,16 @@ def _accounts(store: Store, listed: list[Entry], report: Report) -> None:
             f"(SELECT coalesce(sum({figure}), 0) FROM lake.main.payloads WHERE state = 'committed')"
         )[0]
         if found != booked:
-            report.faults.append(f"{table}: {found} rows are stored, the accounts hold {booked}")
+            report.faults.append(f"{table}: {found} rows are stored, the accounts hold {booked}{_short(store, table)}")
+
+
+def _short(store: Store, table: str) -> str:
+    """Say which payloads it is."""
+    try:
+        short = shortfalls(store, table).items()
+    except duckdb.Error:  # a damaged file, which is named on its own
+        return ""
+    return ": " + "; ".join([f"{stored} of {booked} of payload {name}" for name, (stored, booked) in short][:NAMED])
 
 
 def catalog_files(store: Store, known: dict[str, dict[str, Any]]) -> list[tuple[Recorded, bool]]:
@@ -180,10 +207,9 @@ def orphans(store: Store, named: set[str]) -> list[str]:
 def kept_files(listed: list[Entry]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return path -> (payload id, what the ledger keeps of the file) of the payloads that the lake keeps."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for entry in listed:
-        if entry.action in INGESTS:
-            named = json.loads(entry.body).get("payloads", ())
-            found |= {item["kept"]["path"]: (item["payload_id"], item["kept"]) for item in named if "kept" in item}
+    for _, body in bodies(listed):
+        named = [*body.get("payloads", ()), *body.get("kept", ())]
+        found |= {item["kept"]["path"]: (item["payload_id"], item["kept"]) for item in named if "kept" in item}
     return found
 
 

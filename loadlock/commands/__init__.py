@@ -30,6 +30,7 @@ COMMANDS = {
     "circuits reset": "circuits:reset",
     "retract": "redo:retract",
     "reprocess": "redo:reprocess",
+    "repair": "redo:repair",
     "backup": "safekeeping:backup",
     "restore": "safekeeping:restore",
     "compact": "upkeep:compact",

@@ -1,4 +1,4 @@
-"""Commands that take deliveries back or decode them anew."""
+"""Commands that take deliveries back, decode them anew, or make up what was lost of them."""
 
 from __future__ import annotations
 
@@ -37,6 +37,35 @@ def reprocess(options: argparse.Namespace) -> int:
         print(f"{payload['payload_id']} supersedes {payload['supersedes']}, {payload['source']}: records {counts}")
     _print_consequences(done)
     return 3 if walled else 0
+
+
+def repair(options: argparse.Namespace) -> int:
+    """Wall off damage, and make up what was lost."""
+    with open_lake(options, read_only=False) as lake:
+        done = lake.repair(files=options.files, dry_run=options.dry_run)
+    damaged = bool(done["walled"]) and options.dry_run
+    code = 0 if done["whole"] and not damaged else 3
+    if options.json:
+        print_json(done)
+        return code
+    for file in done["walled"]:
+        print(f"walled off {file['path']}: {file['fault']}; {file['rows']:,} rows of {file['table']}")
+    for payload in done["restored"]:
+        counts = f": {payload['samples']:,} samples, {payload['events']:,} events" if "samples" in payload else ""
+        print(f"decoded again {payload['payload_id']}, {payload['source']}{counts}")
+    for path in done["kept"]:
+        print(f"kept again {path}")
+    if done["features"]:
+        print(f"features of {done['features']:,} windows computed")
+    for file in done["missing"]:
+        print(f"MISSING {file['rows']:,} rows of {file['table']} at the most, of {file['path']}")
+        for name, key in (("tools", "tools"), ("wafers", "wafers"), ("payloads", "missing_payloads")):
+            print(f"    {name}: {', '.join(file[key]) or 'none known'}")
+    for one in done["left"]:
+        print(f"LEFT {one['what']}: {one['why']}")
+    entries = ", ".join(map(str, done["entries"]))
+    print("dry run: nothing was changed" if options.dry_run else f"ledger entries {entries}" if entries else "nothing to do")
+    return code
 
 
 def _print_consequences(done: dict[str, Any]) -> None:

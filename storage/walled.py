@@ -1,0 +1,207 @@
+"""Damaged data files: how one leaves the catalog though it can't be read, and what is missing since, as the ledger tells it.
+
+DuckLake reads a file's footer before it lets go of the file. So a stand-in with as many rows and as long a footer takes its place for the
+length of a commit; what was there is put aside in ``LAKE/walled`` and never touched again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.damage import Damage, Lineage, damage_of
+from storage.errors import IntegrityError
+from storage.filecheck import FileCheck, Recorded
+from storage.files import fsync_folder, write_durably
+from storage.ledger import Entry, bodies
+from storage.schema import arrow_schema
+from storage.store import Store
+
+FOLDER = "walled"
+STAND_IN = "loadlock stand-in"
+TRIES = 8
+
+DELIVERED = ("traces", "conflicts", "texts", "events", "quarantine_log")
+"""Tables whose rows come from payloads, and can be decoded again."""
+
+DERIVED = ("windows_log", "features_log", "gaps_log", "superseded", "streams_log")
+"""Tables whose rows follow from others, or are known to the working index."""
+
+_COUNTED = {"traces": "samples", "events": "events"}
+"""Tables of which the accounts say how many rows each payload has."""
+
+_FOOTERS = "SELECT path, footer_size FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL"
+
+
+@dataclass(slots=True, frozen=True)
+class Broken:
+    """A damaged file that the newest snapshot names."""
+
+    recorded: Recorded
+    damage: Damage
+    footer_bytes: int
+
+    @property
+    def mendable(self) -> bool:
+        """Tell whether its rows can be had from elsewhere than a backup."""
+        return self.recorded.entry is not None and self.recorded.table in (*DELIVERED, *DERIVED)
+
+    @property
+    def delivered(self) -> bool:
+        """Tell whether its rows come from payloads."""
+        return self.recorded.table in DELIVERED
+
+
+def broken_files(store: Store, listed: Sequence[Entry], files: Sequence[tuple[Recorded, bool]]) -> list[Broken]:
+    """Return the damaged ones among the ``files`` in use; reads every byte of them."""
+    check, lineage, found = FileCheck(), Lineage(listed), []
+    footers = {Path(path).name: int(size or 0) for path, size in store.rows(_FOOTERS)}
+    for recorded, in_use in files:
+        fault = check.fault(store.path / recorded.path, recorded, quick=False) if in_use else None
+        if fault:
+            found.append(Broken(recorded, damage_of(store, lineage, recorded, fault), footers.get(Path(recorded.path).name, 0)))
+    return found
+
+
+# --- out of the catalog
+
+
+@contextmanager
+def stood_in(store: Store, broken: Sequence[Broken]) -> Iterator[None]:
+    """Let stand-ins take the place of damaged files while the block commits their removal; on an error they come back."""
+    done: list[tuple[Path, Path | None]] = []
+    try:
+        for one in broken:
+            path = store.path / one.recorded.path
+            done.append((path, put_aside(store, path)))
+            write_durably(path, _stand_in(one))
+        yield
+    except BaseException:
+        for path, aside in done:
+            path.unlink(missing_ok=True)
+            if aside is not None:
+                os.rename(aside, path)
+        raise
+    for path, _ in done:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path, _ in done}:
+        fsync_folder(folder)
+
+
+def clear_stand_ins(store: Store, paths: Sequence[str]) -> None:
+    """Remove the stand-ins that an interrupted run left at ``paths``, which the newest snapshot no longer names."""
+    for path in paths:
+        if _is_stand_in(store.path / path):
+            (store.path / path).unlink()
+
+
+def put_aside(store: Store, path: Path) -> Path | None:
+    """Move what is at ``path`` to ``LAKE/walled``, return where it is now; a stand-in is just removed."""
+    if not path.exists():
+        return None
+    if _is_stand_in(path):
+        path.unlink()
+        return None
+    aside = store.path / FOLDER / path.parent.name / path.name
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(path, aside)
+    fsync_folder(aside.parent)
+    fsync_folder(path.parent)
+    return aside
+
+
+def _is_stand_in(path: Path) -> bool:
+    try:
+        return any(STAND_IN.encode() in key for key in pq.read_metadata(path).metadata or ())
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _stand_in(one: Broken) -> bytes:
+    """Return a file with as many rows and as long a footer as the catalog has for the damaged one."""
+    column = arrow_schema(one.recorded.table).field(0)
+    table = pa.table({column.name: pa.nulls(one.recorded.rows, column.type)})
+    for name in (STAND_IN, STAND_IN + "."):  # a length of 128 takes one byte more to say than 127: another name makes up for it
+        pad = 1
+        for _ in range(TRIES):
+            sink = pa.BufferOutputStream()
+            with pq.ParquetWriter(sink, table.schema, store_schema=False, write_statistics=False) as writer:
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+                writer.add_key_value_metadata({name: "." * pad})
+            data: bytes = sink.getvalue().to_pybytes()
+            short = one.footer_bytes - int.from_bytes(data[-8:-4], "little")
+            if short == 0:
+                return data
+            pad += short
+            if pad < 0:
+                break
+    raise IntegrityError(f"{one.recorded.path}: the catalog has no sound length for its footer ({one.footer_bytes}); restore a backup")
+
+
+# --- what is missing
+
+
+@dataclass(slots=True, frozen=True)
+class Walled:
+    """A file that was walled off by ledger entry ``seq``; ``lost``: the payloads whose rows of it are not back."""
+
+    seq: int
+    damage: Damage
+    lost: list[str]
+
+    def text(self) -> str:
+        """Say what is missing, in one line."""
+        one = self.damage
+        return (
+            f"{one.path}: walled off by ledger entry {self.seq} ({one.fault}); of its {one.rows} rows of {one.table} those of payloads "
+            f"{', '.join(self.lost)} are missing (tools {', '.join(one.tools)}; wafers {', '.join(one.wafers) or 'none known'})"
+        )
+
+    def document(self) -> dict[str, object]:
+        """Return it as JSON."""
+        return self.damage.document() | {"walled_off_by": self.seq, "missing_payloads": self.lost}
+
+
+def walled_files(listed: Sequence[Entry]) -> list[Walled]:
+    """Return every file that was walled off, oldest first."""
+    walled: list[tuple[int, Damage]] = []
+    back: dict[str, int] = {}
+    for seq, body in bodies(listed):
+        walled += [(seq, Damage(**one)) for one in body.get("walled", ())]
+        back |= dict.fromkeys([*body.get("restored", ()), *body.get("withdrawn", ())], seq)
+    return [
+        Walled(seq, damage, [] if damage.table in DERIVED else [name for name in damage.payloads if back.get(name, 0) <= seq])
+        for seq, damage in walled
+    ]
+
+
+def missing_files(store: Store, listed: Sequence[Entry]) -> list[Walled]:
+    """Return the walled-off files of which rows are missing still.
+
+    The ledger may name more payloads than had rows in a file: one whose account holds what is stored misses nothing.
+    """
+    found = [one for one in walled_files(listed) if one.lost]
+    short = {table: shortfalls(store, table) for table in {one.damage.table for one in found} & _COUNTED.keys()}
+    exact = [Walled(one.seq, one.damage, _within(one.lost, short.get(one.damage.table))) for one in found]
+    return [one for one in exact if one.lost]
+
+
+def _within(names: list[str], some: Mapping[str, tuple[int, int]] | None) -> list[str]:
+    return names if some is None else [name for name in names if name in some]
+
+
+def shortfalls(store: Store, table: str) -> dict[str, tuple[int, int]]:
+    """Return payload -> (rows of ``table`` stored, rows booked) where the two differ."""
+    rows = store.rows(
+        f"SELECT payload_id, coalesce(n, 0), coalesce({_COUNTED[table]}, 0) FROM (SELECT payload_id, {_COUNTED[table]} "
+        "FROM lake.main.payloads WHERE state = 'committed') p "
+        f"FULL JOIN (SELECT payload_id, count(*) AS n FROM lake.main.{table} GROUP BY payload_id) s USING (payload_id) "
+        f"WHERE coalesce(n, 0) <> coalesce({_COUNTED[table]}, 0) ORDER BY payload_id"
+    )
+    return {str(name): (int(stored), int(booked)) for name, stored, booked in rows}
