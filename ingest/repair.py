@@ -33,10 +33,13 @@ from storage.ledger import Entry, bodies
 from storage.store import Change, Store
 from storage.upkeep import names_all
 from storage.verify import catalog_files, entries, files_of, kept_files
-from storage.walled import Broken, Walled, broken_files, clear_stand_ins, missing_files, put_aside, stood_in, walled_files
+from storage.walled import Broken, Walled, broken_files, clear, missing_files, put_aside, stood_in
 
 WINDOWED = ("traces", "windows_log", "features_log")
 """Tables by whose rows windows and features are derived anew."""
+
+ACTIONS = ("repair", "features")
+"""Actions of the ledger entries that a repair makes."""
 
 FAR_US = 1 << 61
 
@@ -73,47 +76,58 @@ def repair(store: Store, files: Iterable[Path], settings: Settings) -> dict[str,
             store.ensure_index(settings.wait_s)
         _repair(store, given, settings, done)
     except duckdb.Error as error:
-        raise IntegrityError(
-            f"the lake can't be read ({str(error).splitlines()[0]}); steps that are in the ledger are done, run the same command again. "
-            "If that does not help, restore a backup, or rebuild the catalog: 'loadlock restore --from-mirror'"
-        ) from error
+        raise unreadable(error) from error
     return done.document()
+
+
+def unreadable(error: duckdb.Error) -> IntegrityError:
+    """Return what to say where not even the lake's own books can be read."""
+    return IntegrityError(
+        f"the lake can't be read ({str(error).splitlines()[0]}); steps that are in the ledger are done, run the same command again. "
+        "If that does not help, what is damaged is in no payload: restore a backup with 'loadlock restore'"
+    )
 
 
 def _repair(store: Store, files: Sequence[Path], settings: Settings, done: Done) -> None:
     listed = list(entries(store))
+    before = listed[-1].seq
     catalog = catalog_files(store, files_of(listed)[0])
     broken = broken_files(store, listed, catalog)
     for one in broken:
-        if not one.mendable:
+        if one.current and not one.mendable:
             why = f"{one.damage.fault}; its rows of {one.recorded.table} are in no payload: restore a backup"
             done.left.append({"what": one.recorded.path, "why": why})
-    broken = [one for one in broken if one.mendable]
+    broken = [one for one in broken if one.mendable or not one.current]
     done.walled = [one.damage.document() for one in broken]
     if not settings.dry_run:
-        in_use = {recorded.path for recorded, used in catalog if used}
-        clear_stand_ins(store, [one.damage.path for one in walled_files(listed) if one.damage.path not in in_use])
+        current = {recorded.path for recorded, used in catalog if used}
         if broken:
-            done.entries.append(_wall_off(store, broken, settings).seq)
+            _wall_off(store, broken, settings)
             listed = list(entries(store))
+            current -= {one.recorded.path for one in broken}
+        clear(store, listed, current)
         tables = _to_rederive(listed)
         if tables:
-            done.entries.append(rederive(store, tables, settings).seq)
+            rederive(store, tables, settings)
     _restore(store, files, broken, settings, done)
     if not settings.dry_run:
         done.features = derived.make_up(store, settings, force=True)
         done.owed = len(store.index.owed(derived.WINDOWS_AT_ONCE))
         done.missing = [one.document() for one in missing_files(store, list(entries(store)))]
     _keep_again(store, listed, files, settings, done)
+    done.entries = [entry.seq for entry in entries(store) if entry.seq > before and entry.action in ACTIONS]
 
 
 # --- step 1
 
 
-def _wall_off(store: Store, broken: Sequence[Broken], settings: Settings) -> Entry:
+def _wall_off(store: Store, broken: Sequence[Broken], settings: Settings) -> None:
     """Let the damaged files leave the catalog, in one commit."""
     with store.locked(settings.wait_s):
-        broken = [one for one in broken if names_all(store, one.recorded.table, [store.path / one.recorded.path])]
+        history = [one.damage.document() for one in broken if not one.current]
+        broken = [one for one in broken if one.current and names_all(store, one.recorded.table, [store.path / one.recorded.path])]
+        if not broken and not history:  # another process was here
+            return
         batch, breakers = begin(store, settings)
         batch.derived.off = True  # the features of what is left follow when it is known what comes back
         with building(batch):
@@ -123,10 +137,11 @@ def _wall_off(store: Store, broken: Sequence[Broken], settings: Settings) -> Ent
                 if one.recorded.table in WINDOWED:
                     batch.touched |= _windows(store, one)
             batch.withdrawal = withdrawal
-            closing = close(batch, breakers, settings, "repair", {"walled": [one.damage.document() for one in broken]})
+            note = {"walled": [one.damage.document() for one in broken], "walled_history": history}
+            closing = close(batch, breakers, settings, "repair", note)
         try:
             with stood_in(store, broken):
-                return store.commit(lambda seq: closing.change(seq, store.clock()))
+                store.commit(lambda seq: closing.change(seq, store.clock()))
         except BaseException:
             batch.stager.discard()
             raise
@@ -161,7 +176,7 @@ def _restore(store: Store, files: Sequence[Path], broken: Sequence[Broken], sett
     """Decode the payloads again whose rows are missing, those of ``broken`` among them while nothing is changed."""
     missing = missing_files(store, list(entries(store))) if not (settings.dry_run and broken) else []
     if settings.dry_run:
-        missing += [Walled(0, one.damage, one.damage.payloads) for one in broken if one.delivered]
+        missing += [Walled(0, one.damage, one.damage.payloads) for one in broken if one.current and one.delivered]
     names = list(dict.fromkeys(name for one in missing for name in one.lost))
     some, left = wanted(store, names, files, settings)
     if settings.dry_run:
@@ -170,7 +185,6 @@ def _restore(store: Store, files: Sequence[Path], broken: Sequence[Broken], sett
     else:
         restored = restore(store, some, settings)
         done.restored, left = restored.payloads, left | restored.left
-        done.entries += restored.entries
     done.left += [{"what": f"payload {name}", "why": why} for name, why in left.items()]
 
 
@@ -199,4 +213,4 @@ def _keep_again(store: Store, listed: Sequence[Entry], files: Sequence[Path], se
     if again:
         body = {"software": settings.software, "kept": again}
         with store.locked(settings.wait_s):
-            done.entries.append(store.commit(lambda _seq: Change("repair", settings.actor, "", body, IndexDelta(0, ""))).seq)
+            store.commit(lambda _seq: Change("repair", settings.actor, "", body, IndexDelta(0, "")))

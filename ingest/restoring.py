@@ -47,7 +47,6 @@ class Restored:
 
     payloads: list[dict[str, Any]] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
-    entries: list[int] = field(default_factory=list)
 
 
 def wanted(store: Store, names: Sequence[str], files: Sequence[Path], settings: Settings) -> tuple[list[Wanted], dict[str, str]]:
@@ -104,7 +103,7 @@ def _commit(store: Store, group: Sequence[Wanted], settings: Settings, done: Res
                     note = {"restored": [payload.payload_id for payload in decoded], "rows": figures}
                     closing = close(batch, breakers, settings, "repair", note)
             if not odd:
-                done.entries.append(commit(batch, closing).seq)
+                commit(batch, closing)
                 done.payloads += figures
                 return
             batch.stager.discard()

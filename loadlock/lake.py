@@ -159,7 +159,11 @@ class Lake:
 
         Their bytes come from ``files``, from where the sources were, or from what the lake keeps.
         """
-        return repair.repair(self.store, [Path(file) for file in files], self._settings(None, dry_run=dry_run))
+        try:
+            settings = self._settings(None, dry_run=dry_run)
+        except duckdb.Error as error:
+            raise repair.unreadable(error) from error
+        return repair.repair(self.store, [Path(file) for file in files], settings)
 
     def reset_circuit(self, tool: str, *, reason: str) -> list[Circuit]:
         """Close the circuit of ``tool`` by hand; the ledger keeps who did it, and why. Returns what was not closed."""

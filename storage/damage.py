@@ -88,6 +88,8 @@ class Lineage:
             found.add(seq)
             table = self._files[seq][name]["table"]
             waiting += [old for old in self._bodies[seq].get("removed", ()) if f"/{table}/" in f"/{old}"]
+            if table in self._bodies[seq].get("tables", ()):  # rows that the catalog held, of whatever entry before
+                found |= {earlier for earlier in self._bodies if earlier < seq}
         return found
 
 

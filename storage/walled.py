@@ -7,7 +7,7 @@ length of a commit; what was there is put aside in ``LAKE/walled`` and never tou
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,12 @@ _FOOTERS = "SELECT path, footer_size FROM __ducklake_metadata_lake.ducklake_data
 
 @dataclass(slots=True, frozen=True)
 class Broken:
-    """A damaged file that the newest snapshot names."""
+    """A damaged file that a snapshot names; ``current``: the newest does."""
 
     recorded: Recorded
     damage: Damage
     footer_bytes: int
+    current: bool
 
     @property
     def mendable(self) -> bool:
@@ -59,13 +60,17 @@ class Broken:
 
 
 def broken_files(store: Store, listed: Sequence[Entry], files: Sequence[tuple[Recorded, bool]]) -> list[Broken]:
-    """Return the damaged ones among the ``files`` in use; reads every byte of them."""
+    """Return the damaged ones among ``files`` that were not walled off before; reads every byte of them."""
     check, lineage, found = FileCheck(), Lineage(listed), []
+    known = {one.damage.path for one in walled_files(listed)}
     footers = {Path(path).name: int(size or 0) for path, size in store.rows(_FOOTERS)}
-    for recorded, in_use in files:
-        fault = check.fault(store.path / recorded.path, recorded, quick=False) if in_use else None
+    for recorded, current in files:
+        if not current and recorded.path in known:
+            continue
+        fault = check.fault(store.path / recorded.path, recorded, quick=False)
         if fault:
-            found.append(Broken(recorded, damage_of(store, lineage, recorded, fault), footers.get(Path(recorded.path).name, 0)))
+            footer = footers.get(Path(recorded.path).name, 0)
+            found.append(Broken(recorded, damage_of(store, lineage, recorded, fault), footer, current))
     return found
 
 
@@ -94,11 +99,10 @@ def stood_in(store: Store, broken: Sequence[Broken]) -> Iterator[None]:
         fsync_folder(folder)
 
 
-def clear_stand_ins(store: Store, paths: Sequence[str]) -> None:
-    """Remove the stand-ins that an interrupted run left at ``paths``, which the newest snapshot no longer names."""
-    for path in paths:
-        if _is_stand_in(store.path / path):
-            (store.path / path).unlink()
+def clear(store: Store, listed: Sequence[Entry], current: Set[str]) -> None:
+    """Put aside what is at the place of files that were walled off and are not ``current``: nothing must read it, in old snapshots either."""
+    for path in {one.damage.path for one in walled_files(listed)} - current:
+        put_aside(store, store.path / path)
 
 
 def put_aside(store: Store, path: Path) -> Path | None:
@@ -149,7 +153,10 @@ def _stand_in(one: Broken) -> bytes:
 
 @dataclass(slots=True, frozen=True)
 class Walled:
-    """A file that was walled off by ledger entry ``seq``; ``lost``: the payloads whose rows of it are not back."""
+    """A file that was walled off by ledger entry ``seq``; ``lost``: the payloads whose rows of it are not back.
+
+    Nothing is lost with a file of a log that was written anew, nor with one that old snapshots alone name.
+    """
 
     seq: int
     damage: Damage
@@ -169,13 +176,15 @@ class Walled:
 
 
 def walled_files(listed: Sequence[Entry]) -> list[Walled]:
-    """Return every file that was walled off, oldest first."""
+    """Return every file that was walled off."""
     walled: list[tuple[int, Damage]] = []
+    history: list[Walled] = []
     back: dict[str, int] = {}
     for seq, body in bodies(listed):
         walled += [(seq, Damage(**one)) for one in body.get("walled", ())]
+        history += [Walled(seq, Damage(**one), []) for one in body.get("walled_history", ())]
         back |= dict.fromkeys([*body.get("restored", ()), *body.get("withdrawn", ())], seq)
-    return [
+    return history + [
         Walled(seq, damage, [] if damage.table in DERIVED else [name for name in damage.payloads if back.get(name, 0) <= seq])
         for seq, damage in walled
     ]
