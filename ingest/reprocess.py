@@ -13,7 +13,7 @@ from ingest.errors import UsageError
 from ingest.group import stored_dictionary
 from ingest.intake import Settings
 from ingest.provenance import Located, locate
-from ingest.retract import REPLAY, Found, begin, building, close, commit, find, repeats, withdrawn
+from ingest.retract import REPLAY, Found, begin, building, close, commit, find, ordered, repeats, withdrawn
 from ingest.sources import Delivery, identify
 from storage.kept import keep, kept_path
 from storage.store import Store
@@ -28,7 +28,7 @@ def reprocess(store: Store, names: Sequence[str], files: Iterable[Path], tool: s
     files = list(files)
     deliveries = {p.payload_id: delivery_of(store, p, files, tool, settings) for p in find(store, names)}
     with store.locked(settings.wait_s):
-        payloads = sorted(find(store, names), key=lambda p: (p.ledger_seq, p.payload_id))
+        payloads = ordered(store, find(store, names))
         batch, breakers = begin(store, settings)
         with building(batch):
             withdrawal = withdrawn(batch, payloads, "superseded")

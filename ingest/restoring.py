@@ -16,12 +16,12 @@ from ingest import intake
 from ingest.account import Payload
 from ingest.batch import Batch
 from ingest.config import Config
-from ingest.errors import UsageError
+from ingest.errors import MappingMissing, UsageError
 from ingest.group import stored_dictionary
 from ingest.intake import Settings
 from ingest.records import WALLED
 from ingest.reprocess import delivery_of
-from ingest.retract import REPLAY, Found, begin, building, close, commit, find
+from ingest.retract import REPLAY, Found, begin, building, close, commit, find, ordered
 from ingest.sources import Delivery
 from ingest.withdrawal import Withdrawal
 from storage.kept import sound_kept
@@ -54,7 +54,7 @@ def wanted(store: Store, names: Sequence[str], files: Sequence[Path], settings: 
     some: list[Wanted] = []
     left: dict[str, str] = {}
     digests = dict(store.rows("SELECT payload_id, config_digest FROM lake.main.payloads WHERE list_contains(?, payload_id)", [list(names)]))
-    for found in sorted(find(store, names), key=lambda p: (p.ledger_seq, p.payload_id)) if names else ():
+    for found in ordered(store, find(store, names)) if names else ():
         config = _config(store, digests[found.payload_id], settings)
         try:
             if found.source.startswith(REPLAY):
@@ -96,8 +96,8 @@ def _commit(store: Store, group: Sequence[Wanted], settings: Settings, done: Res
         while group:
             batch, breakers = begin(store, settings)
             with building(batch):
-                decoded = _decode(batch, group, settings)
-                odd = _odd(store, decoded)
+                decoded, odd = _decode(batch, group, settings)
+                odd |= _odd(store, decoded)
                 if not odd:
                     figures = _settle(batch, decoded)
                     note = {"restored": [payload.payload_id for payload in decoded], "rows": figures}
@@ -111,8 +111,9 @@ def _commit(store: Store, group: Sequence[Wanted], settings: Settings, done: Res
             group = [one for one in group if one.found.payload_id not in odd]
 
 
-def _decode(batch: Batch, group: Sequence[Wanted], settings: Settings) -> list[Payload]:
-    store = batch.store
+def _decode(batch: Batch, group: Sequence[Wanted], settings: Settings) -> tuple[list[Payload], dict[str, str]]:
+    """Decode a group; return the payloads, and why some can't be (the batch is not to be committed then)."""
+    store, odd = batch.store, dict[str, str]()
     names = [one.found.payload_id for one in group]
     batch.keys.restoring = names
     batch.windows.frozen = True
@@ -132,13 +133,17 @@ def _decode(batch: Batch, group: Sequence[Wanted], settings: Settings) -> list[P
             kept_out=walled.get(found.payload_id, set()),
         )
         batch.open_payload(payload)
-        intake.read(delivery, payload, batch, settings, lambda tool: stored_dictionary(store, tool))
+        try:
+            intake.read(delivery, payload, batch, settings, lambda tool: stored_dictionary(store, tool))
+        except MappingMissing as error:
+            batch.drop_payload(payload)
+            odd[found.payload_id] = f"mapping: {error}"
     batch.flush()
     # What the payloads taught was learned when they came; they are no payloads of this commit.
     batch.dictionaries.clear()
     batch.layouts.clear()
     decoded, batch.payloads = batch.payloads, []
-    return decoded
+    return decoded, odd
 
 
 def _odd(store: Store, decoded: Sequence[Payload]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,15 @@ def find(store: Store, names: Sequence[str]) -> list[Found]:
             raise UsageError(f"{gone}; \"loadlock sql 'select payload_id, source, state from payloads'\" lists them")
         found += [payload for payload in live if payload not in found]
     return found
+
+
+def ordered(store: Store, payloads: Iterable[Found]) -> list[Found]:
+    """Return the payloads in the order in which they were decoded: by ledger entry, and as the entry lists them."""
+    payloads = list(payloads)
+    query = "SELECT body FROM lake.main.ledger WHERE list_contains(?, seq)"
+    bodies = store.rows(query, [[payload.ledger_seq for payload in payloads]])
+    place = {item["payload_id"]: i for (body,) in bodies for i, item in enumerate(json.loads(body).get("payloads", ()))}
+    return sorted(payloads, key=lambda payload: (payload.ledger_seq, place.get(payload.payload_id, 0)))
 
 
 def repeats(store: Store, payloads: Sequence[Found]) -> list[tuple[str, str]]:

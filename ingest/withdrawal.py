@@ -101,7 +101,7 @@ def withdraw(batch: Batch, withdrawal: Withdrawal) -> None:
     walled = store.rows(f"SELECT DISTINCT tool FROM lake.main.quarantine_log WHERE {those} AND tool IS NOT NULL")
     against = store.rows(f"SELECT DISTINCT tool FROM lake.main.conflicts WHERE {those}")
     withdrawal.tools |= {key.tool for key, _, _ in streams} | {row[0] for row in [*spoken, *walled, *against]}
-    _move_conflicts(batch, withdrawal)
+    windows += _move_conflicts(batch, withdrawal)
     for table in TABLES:
         for path in _files(batch, table, those):
             _leave_out(batch, withdrawal, table, Path(path))
@@ -171,13 +171,13 @@ def _stage(batch: Batch, name: str, table: pa.Table) -> None:
 # --- conflicts
 
 
-def _move_conflicts(batch: Batch, withdrawal: Withdrawal) -> None:
-    """Let conflicts against the payloads' records take their place, and drop the payloads' own conflicts."""
+def _move_conflicts(batch: Batch, withdrawal: Withdrawal) -> list[int]:
+    """Let conflicts against the payloads' records take their place, and drop the payloads' own; return the windows that gain samples."""
     those = withdrawal.those
     against = f"kept_{those}"
     paths = _files(batch, "conflicts", f"{those} OR {against}")
     if not paths:
-        return
+        return []
     for path in paths:
         _prove(batch, withdrawal, Path(path))
     match = " AND ".join(f"c.{name} IS NOT DISTINCT FROM r.{name}" for name in _RECORD)
@@ -206,6 +206,7 @@ def _move_conflicts(batch: Batch, withdrawal: Withdrawal) -> None:
         batch.tables["texts"].append(_of("texts", texts))
     for name in heirs.column("payload_id").to_pylist():
         withdrawal.promoted[name] = withdrawal.promoted.get(name, 0) + 1
+    return [window_id for window_id in heirs.column("window_id").unique().to_pylist() if window_id]
 
 
 def _of(name: str, table: pa.Table) -> pa.Table:
@@ -247,7 +248,7 @@ def _runs_without(batch: Batch, state: StreamState, lo: int, hi: int) -> Int64:
 
 def _settle_windows(batch: Batch, window_ids: Iterable[int]) -> None:
     """Reduce the windows again that lost samples; a window that context columns made ends with its last sample."""
-    for window_id in window_ids:
+    for window_id in dict.fromkeys(window_ids):
         window = batch.store.index.window(window_id)
         if window is None:
             continue

@@ -100,7 +100,7 @@ def stood_in(store: Store, broken: Sequence[Broken]) -> Iterator[None]:
 
 
 def clear(store: Store, listed: Sequence[Entry], current: Set[str]) -> None:
-    """Put aside what is at the place of files that were walled off and are not ``current``: nothing must read it, in old snapshots either."""
+    """Put aside what is left of files that were walled off and are not ``current``: old snapshots must not read it either."""
     for path in {one.damage.path for one in walled_files(listed)} - current:
         put_aside(store, store.path / path)
 
