@@ -390,7 +390,7 @@ def test_a_payload_that_decodes_otherwise_today_is_left(tmp_path: Path, monkeypa
     for path in site.data("traces"):
         harm(path, "missing")
     narrow = tmp_path / "narrow.toml"
-    narrow.write_text(CONFIG + "\n[limits]\nframe_bytes = 64\nline_bytes = 8\n")
+    narrow.write_text(CONFIG + "\n[limits]\nframe_bytes = 40\nline_bytes = 8\n")
     with loadlock.open(site.lake) as lake:
         lake._settings(narrow)  # is in force from now on
         monkeypatch.setattr("ingest.restoring._config", lambda _store, _digest, settings: settings.config)
