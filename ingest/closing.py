@@ -17,6 +17,7 @@ from ingest.derived import owed_rows
 from ingest.gaps import Gap, gap_count, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
+from ingest.rows import by_tool
 from ingest.tracefile import Reduced
 from storage.circuits import TOOL, Circuit, log_table
 from storage.index import Facts, IndexDelta, Window
@@ -28,7 +29,7 @@ INLINE_ROWS = 512
 """Tables of at most this many rows go into the catalog itself; larger ones become a data file."""
 
 REWRITTEN = ("conflicts",)
-"""Tables whose files late events may rewrite: never in the catalog itself."""
+"""Tables whose files late events may rewrite, and are merged by day: a file for each tool, never in the catalog itself."""
 
 
 class Closing:
@@ -149,7 +150,9 @@ class Closing:
         }
         for name in list(rows):
             if rows[name].num_rows > (0 if name in REWRITTEN else INLINE_ROWS):
-                batch.stager.write(name, rows.pop(name))
+                table = rows.pop(name)
+                for own in [part for _, part in by_tool(table)] if name in REWRITTEN else [table]:
+                    batch.stager.write(name, own)
         rows |= feature_rows
         rows |= {
             "features_owed_log": rows_table("features_owed_log", [(*row, seq) for row in self._owed]),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingest.account import Payload
 from ingest.keys import Outcome
@@ -15,6 +16,17 @@ from ingest.segment import Registry, Segment
 from kernels.missing import NULL_BITS
 from storage.ledger import canonical
 from storage.schema import arrow_schema, rows_table
+
+
+def by_tool(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (tool, its rows)."""
+    tools = table.column("tool").unique().to_pylist()
+    if len(tools) == 1:
+        yield tools[0], table
+        return
+    names = table.column("tool").cast(pa.string())
+    for tool in tools:
+        yield tool, table.filter(pc.equal(names, tool))
 
 
 def texts_table(segment: Segment, registry: Registry, record: Int64, payload_ids: Sequence[str]) -> pa.Table:
