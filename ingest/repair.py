@@ -211,6 +211,6 @@ def _keep_again(store: Store, listed: Sequence[Entry], files: Sequence[Path], se
             with located.open() as file:
                 again.append({"payload_id": payload_id, "kept": keep(store.path, found[0][0], file)})
     if again:
-        body = {"software": settings.software, "kept": again}
+        body = {"software": settings.software, "kept_again": again}
         with store.locked(settings.wait_s):
             store.commit(lambda _seq: Change("repair", settings.actor, "", body, IndexDelta(0, "")))

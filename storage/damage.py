@@ -70,7 +70,9 @@ class Lineage:
 
     def tools(self, path: str) -> list[str]:
         """Return the tools whose rows ``path`` can hold."""
-        return sorted({tool for seq in self._sources(path) for tool in self._bodies[seq].get("tools", ())})
+        own = self._entry.get(path, 0)
+        found = {tool for seq in self._sources(path) for tool in self._bodies[seq].get("tools", ())}
+        return sorted(found or {tool for seq, body in self._bodies.items() if seq <= own for tool in body.get("tools", ())})
 
     def _named(self, seq: int) -> list[str]:
         body = self._bodies[seq]

@@ -208,7 +208,7 @@ def kept_files(listed: list[Entry]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return path -> (payload id, what the ledger keeps of the file) of the payloads that the lake keeps."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for _, body in bodies(listed):
-        named = [*body.get("payloads", ()), *body.get("kept", ())]
+        named = [*body.get("payloads", ()), *body.get("kept_again", ())]
         found |= {item["kept"]["path"]: (item["payload_id"], item["kept"]) for item in named if "kept" in item}
     return found
 

@@ -19,6 +19,7 @@ from ingest.rederive import rederive
 from storage.kept import kept_path
 from storage.walled import DELIVERED, DERIVED
 from tests.ingest.test_retract import CONFIG, PIECES, index_of
+from tests.storage.maintained import age, later
 
 HARMS = ("missing", "flipped", "truncated")
 SMALL = ("first", "second", "conflicting", "conflicting again", "rubbish within", "wafers", "a wafer's end", "other values")
@@ -152,16 +153,19 @@ def test_all_files_at_once_come_back(compacted: Site, tmp_path: Path) -> None:
     assert state(lake) == before
 
 
-def test_one_commit_of_all_payloads_comes_back(tmp_path: Path) -> None:
+def test_one_commit_of_all_payloads_comes_back_again_and_again(tmp_path: Path) -> None:
+    """What was restored is as good as new: what the repair itself wrote can be repaired."""
     site = Site(tmp_path).deliver(together=True)
     before = state(site.lake)
-    for path in site.data():
-        harm(path, "missing")
-    with loadlock.open(site.lake) as opened:
-        done = opened.repair()
-    assert done["whole"], done
-    assert state(site.lake) == before
-    sound(site.lake)
+    for _ in range(3):
+        for path in site.data():
+            harm(path, "missing")
+        with loadlock.open(site.lake) as opened:
+            done = opened.repair()
+        assert done["whole"], done
+        assert {one["table"] for one in done["walled"]} >= {"traces", "conflicts", "quarantine_log"}
+        assert state(site.lake) == before
+        sound(site.lake)
 
 
 def test_without_the_payload_it_is_named_and_the_rest_can_be_queried(tmp_path: Path, loadlock_command: Callable[..., Any]) -> None:
@@ -191,6 +195,13 @@ def test_without_the_payload_it_is_named_and_the_rest_can_be_queried(tmp_path: P
     assert len(report.faults) == 2  # what is missing, and the account that holds more than is stored
 
     assert loadlock_command("repair", "--lake", site.lake, "--json").json["entries"] == []
+
+    [made_up] = site.data("features_log")
+    harm(made_up, "flipped")
+    assert len(loadlock_command("repair", "--lake", site.lake, "--json").json["missing"]) == 1
+    with loadlock.open(site.lake, read_only=True) as lake:
+        assert lake.verify(every_feature=True).faults == report.faults
+
     found = tmp_path / "found again.hsms"
     found.write_bytes(files["second"])
     answer = loadlock_command("repair", "--from", found, "--lake", site.lake)
@@ -436,3 +447,32 @@ def test_the_ledger_tells_each_step(tmp_path: Path) -> None:
     assert [one["path"] for one in walled["walled"]] == walled["removed"] == [path.relative_to(site.lake).as_posix()]
     assert restored["restored"] == [one["payload_id"] for one in done["restored"]]
     assert len(restored["files"]) >= 1
+
+
+def test_sweep_spares_kept_payloads_and_what_was_put_aside(tmp_path: Path) -> None:
+    """Years later: every snapshot but the newest is forgotten, and no file is young."""
+    site = Site(tmp_path, CONFIG + "\n[lake]\nkeep_payloads = true\n").deliver(SMALL)
+    harm(site.data("traces")[0], "flipped")
+    with loadlock.open(site.lake) as lake:
+        assert lake.repair()["whole"]
+        lake.compact(everything=True)
+        kept = sorted((site.lake / "payloads").iterdir())
+        named = lake.sql("select count(distinct sha256) from payloads").fetchall()[0][0]
+        assert len(kept) == named == len(SMALL)
+        for path in site.lake.rglob("*"):
+            if path.is_file():
+                age(path, 700)
+        later(lake, days=900)
+        assert lake.expire()
+        later(lake, days=902)
+        assert lake.sweep()
+        assert sorted((site.lake / "payloads").iterdir()) == kept
+        assert len(list((site.lake / "walled").rglob("*.parquet"))) == 1
+        assert lake.verify(every_feature=True).faults == []
+        for path in site.files.values():
+            path.unlink()
+        before = lake.digest()
+        harm(site.data("traces")[0], "missing")
+        assert lake.repair()["whole"]
+        assert lake.digest() == before
+    sound(site.lake)
