@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from storage.store import Store
+from storage.walled import missing_files, repairs
 
 JUMP_US = 86_400_000_000
 """A stream whose time jumps by more than a day is named."""
@@ -64,6 +65,7 @@ def status(store: Store) -> dict[str, Any]:
         "quarantine": {"open": open_spans[0], "bytes": int(open_spans[1])},
         "sizes": {"files": sizes[0], "bytes": int(sizes[1]), "catalog_bytes": (store.path / "catalog.sqlite").stat().st_size},
         "time_jumps": _jumps(store),
+        "missing": [walled.document() for walled in missing_files(store, repairs(store))],
     }
 
 

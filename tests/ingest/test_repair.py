@@ -195,6 +195,8 @@ def test_without_the_payload_it_is_named_and_the_rest_can_be_queried(tmp_path: P
     assert len(report.faults) == 2  # what is missing, and the account that holds more than is stored
 
     assert loadlock_command("repair", "--lake", site.lake, "--json").json["entries"] == []
+    assert loadlock_command("status", "--lake", site.lake, "--json").json["missing"] == [missing]
+    assert f"of payloads {ids['second']}" in loadlock_command("status", "--lake", site.lake).out
 
     [made_up] = site.data("features_log")
     harm(made_up, "flipped")
@@ -206,6 +208,7 @@ def test_without_the_payload_it_is_named_and_the_rest_can_be_queried(tmp_path: P
     found.write_bytes(files["second"])
     answer = loadlock_command("repair", "--from", found, "--lake", site.lake)
     assert answer.code == 0, answer
+    assert loadlock_command("status", "--lake", site.lake, "--json").json["missing"] == []
     assert f"decoded again {ids['second']}" in answer.out
     assert state(site.lake) == before
     sound(site.lake)
