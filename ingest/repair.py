@@ -25,6 +25,7 @@ from ingest.provenance import locate
 from ingest.rederive import TABLES, rederive
 from ingest.restoring import restore, wanted
 from ingest.retract import begin, building, close
+from ingest.sources import walk
 from ingest.withdrawal import Withdrawal
 from storage.errors import IntegrityError
 from storage.index import IndexDelta
@@ -68,9 +69,9 @@ class Done:
 def repair(store: Store, files: Iterable[Path], settings: Settings) -> dict[str, Any]:
     """Repair the lake and return what was done; with ``settings.dry_run`` only find out what would be.
 
-    The bytes of payloads are looked for in ``files``, at the sources' own paths, and among what the lake keeps.
+    The bytes of payloads are looked for in ``files`` (folders stand for all that they hold), at the sources' own paths, and among what the lake keeps.
     """
-    done, given = Done(settings.dry_run), list(files)
+    done, given = Done(settings.dry_run), [path for path, _ in walk(files)]
     try:
         if not settings.dry_run:
             store.ensure_index(settings.wait_s)

@@ -56,11 +56,12 @@ def wanted(store: Store, names: Sequence[str], files: Sequence[Path], settings: 
     digests = dict(store.rows("SELECT payload_id, config_digest FROM lake.main.payloads WHERE list_contains(?, payload_id)", [list(names)]))
     for found in ordered(store, find(store, names)) if names else ():
         config = _config(store, digests[found.payload_id], settings)
+        fitting = [path for path in files if path.stat().st_size == found.size]
         try:
             if found.source.startswith(REPLAY):
                 raise UsageError("it is a replay of quarantined spans: retract it, then replay them anew")
             kept = sound_kept(store.path, found.sha256)
-            delivery = delivery_of(store, found, files, None, replace(settings, config=config), kept=kept)
+            delivery = delivery_of(store, found, fitting, None, replace(settings, config=config), kept=kept)
             some.append(Wanted(found, delivery, config))
         except UsageError as error:
             left[found.payload_id] = str(error)

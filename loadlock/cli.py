@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     anew.add_argument("--from", dest="files", action="append", default=[], metavar="FILE", help="a delivered file that is not where it was")
     anew.add_argument("--tool", help="the tool that the data come from, where another was named at delivery")
     mend = command("repair", "wall off damage, make up what was lost", "loadlock repair --dry-run --lake fab.lake")
-    mend.add_argument("--from", dest="files", action="append", default=[], metavar="FILE", help="a delivered file that is not where it was")
+    mend.add_argument("--from", dest="files", action="append", default=[], metavar="FILE", help="a delivered file, or a folder of them")
     mend.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
 
     compact = command("compact", "merge small files of closed days, move rows out of the catalog", "loadlock compact --lake fab.lake")

@@ -204,9 +204,11 @@ def test_without_the_payload_it_is_named_and_the_rest_can_be_queried(tmp_path: P
     with loadlock.open(site.lake, read_only=True) as lake:
         assert lake.verify(every_feature=True).faults == report.faults
 
-    found = tmp_path / "found again.hsms"
+    found = tmp_path / "archive" / "2026" / "found again.hsms"
+    found.parent.mkdir(parents=True)
     found.write_bytes(files["second"])
-    answer = loadlock_command("repair", "--from", found, "--lake", site.lake)
+    assert loadlock_command("repair", "--from", tmp_path / "nowhere", "--lake", site.lake).code == 2
+    answer = loadlock_command("repair", "--from", tmp_path / "archive", "--lake", site.lake)
     assert answer.code == 0, answer
     assert loadlock_command("status", "--lake", site.lake, "--json").json["missing"] == []
     assert f"decoded again {ids['second']}" in answer.out
@@ -223,6 +225,7 @@ def test_what_is_given_up_for_good_is_retracted(tmp_path: Path) -> None:
     site.files["wafers"].unlink()
     with loadlock.open(site.lake) as lake:
         assert [one["missing_payloads"] for one in lake.repair()["missing"]] == [[ids["wafers"]]]
+        assert any(item["table"] == "features_owed_log" for item in lake.compact(everything=True))
         lake.retract(ids["wafers"], "its rows and its file are lost")
     sound(site.lake)
 

@@ -114,3 +114,19 @@ def test_every_piece_decoded_anew_leaves_the_lake_as_it_was(tmp_path: Path) -> N
         lake.reprocess(ids)
         assert lake.digest() == before
         assert lake.verify(every_feature=True).faults == []
+
+
+def test_payloads_of_one_commit_are_decoded_in_their_order(tmp_path: Path) -> None:
+    """Of five contents of the same records the first one was kept; it is kept again."""
+    (tmp_path / "E1").mkdir()
+    (tmp_path / "fab.toml").write_text(CONFIG)
+    for number in range(5):
+        (tmp_path / "E1" / f"{number}.hsms").write_bytes(samples(range(1, 10), level=number))
+    kept = "select distinct source, value from traces join payloads using (payload_id) where seq = 9 order by all"
+    with loadlock.open(tmp_path / "fab.lake") as lake:
+        summary = lake.ingest(tmp_path / "E1", config=tmp_path / "fab.toml")
+        assert len(summary.batches) == 1
+        before = lake.sql(kept).fetchall()
+        lake.reprocess([receipt.payload_id for receipt in summary.receipts][::-1])
+        assert lake.sql(kept).fetchall() == before
+        assert lake.verify(every_feature=True).faults == []
