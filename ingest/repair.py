@@ -69,7 +69,8 @@ class Done:
 def repair(store: Store, files: Iterable[Path], settings: Settings) -> dict[str, Any]:
     """Repair the lake and return what was done; with ``settings.dry_run`` only find out what would be.
 
-    The bytes of payloads are looked for in ``files`` (folders stand for all that they hold), at the sources' own paths, and among what the lake keeps.
+    The bytes of payloads are looked for in ``files`` (folders stand for all that they hold), at the sources' own paths, and among what
+    the lake keeps.
     """
     done, given = Done(settings.dry_run), [path for path, _ in walk(files)]
     try:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from storage.damage import Damage, Lineage, damage_of
 from storage.errors import IntegrityError
-from storage.filecheck import FileCheck, Recorded
+from storage.filecheck import MAGIC, TAIL_BYTES, FileCheck, Recorded
 from storage.files import fsync_folder, write_durably
 from storage.ledger import Entry, bodies
 from storage.schema import arrow_schema
@@ -128,24 +128,38 @@ def _is_stand_in(path: Path) -> bool:
 
 
 def _stand_in(one: Broken) -> bytes:
-    """Return a file with as many rows and as long a footer as the catalog has for the damaged one."""
-    column = arrow_schema(one.recorded.table).field(0)
-    table = pa.table({column.name: pa.nulls(one.recorded.rows, column.type)})
-    for name in (STAND_IN, STAND_IN + "."):  # a length of 128 takes one byte more to say than 127: another name makes up for it
-        pad = 1
-        for _ in range(TRIES):
-            sink = pa.BufferOutputStream()
-            with pq.ParquetWriter(sink, table.schema, store_schema=False, write_statistics=False) as writer:
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
-                writer.add_key_value_metadata({name: "." * pad})
-            data: bytes = sink.getvalue().to_pybytes()
-            short = one.footer_bytes - int.from_bytes(data[-8:-4], "little")
-            if short == 0:
+    """Return a file with as many rows and as long a footer as the catalog has for the damaged one, and no page that can be read.
+
+    DuckLake looks at the footer alone; a reader who comes upon it in the meantime must get an error and no rows.
+    """
+    names = arrow_schema(one.recorded.table).names
+    for count in range(len(names), 0, -1):  # with all columns, if the footer has room for them
+        table = pa.table({name: pa.nulls(one.recorded.rows) for name in names[:count]})
+        for key in (STAND_IN, STAND_IN + "."):  # a length of 128 takes one byte more to say than 127: another name makes up for it
+            data = _with_footer(table, key, one.footer_bytes)
+            if data is not None:
                 return data
-            pad += short
-            if pad < 0:
-                break
     raise IntegrityError(f"{one.recorded.path}: the catalog has no sound length for its footer ({one.footer_bytes}); restore a backup")
+
+
+def _with_footer(table: pa.Table, key: str, size: int) -> bytes | None:
+    """Return a Parquet file of ``table`` with a footer of ``size`` bytes and zeros for pages, None where that can't be."""
+    pad = 1
+    for _ in range(TRIES):
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, table.schema, store_schema=False, write_statistics=False) as writer:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            writer.add_key_value_metadata({key: "." * pad})
+        data = bytearray(sink.getvalue().to_pybytes())
+        found = int.from_bytes(data[-8:-4], "little")
+        if found == size:
+            pages = slice(len(MAGIC), len(data) - found - TAIL_BYTES)
+            data[pages] = bytes(len(data[pages]))
+            return bytes(data)
+        pad += size - found
+        if pad < 0:
+            break
+    return None
 
 
 # --- what is missing

@@ -1,113 +1,22 @@
-"""Damage is walled off and made up from payloads that are at hand; what is not, is named; a killed run is finished by the next."""
+"""Damage is walled off and made up from payloads that are at hand; what is not, is named."""
 
 from __future__ import annotations
 
 import json
-import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 import loadlock
 from ingest.rederive import rederive
 from storage.kept import kept_path
 from storage.walled import DELIVERED, DERIVED
-from tests.ingest.test_retract import CONFIG, PIECES, index_of
+from tests.ingest.damaged import HARMS, SMALL, Site, copy_of, harm, sound, state
+from tests.ingest.test_retract import CONFIG, index_of
 from tests.storage.maintained import age, later
-
-HARMS = ("missing", "flipped", "truncated")
-SMALL = ("first", "second", "conflicting", "conflicting again", "rubbish within", "wafers", "a wafer's end", "other values")
-
-
-class Site:
-    """Deliveries in a folder, and the lake that they went to."""
-
-    def __init__(self, folder: Path, config: str = CONFIG) -> None:
-        self.folder, self.lake = folder, folder / "fab.lake"
-        self.config = folder / "fab.toml"
-        self.config.write_text(config)
-        self.files: dict[str, Path] = {}
-        for number, (name, (place, data)) in enumerate(PIECES.items()):
-            (folder / place).mkdir(exist_ok=True)
-            self.files[name] = folder / place / f"{number}.{'csv' if place == 'cmp' else 'hsms'}"
-            self.files[name].write_bytes(data)
-
-    def deliver(self, names: Iterable[str] = PIECES, *, together: bool = False) -> Site:
-        """Deliver pieces one by one, or in one commit."""
-        with loadlock.open(self.lake) as lake:
-            for some in [[self.files[name] for name in names]] if together else [[self.files[name]] for name in names]:
-                assert {receipt.state for receipt in lake.ingest(some, config=self.config).receipts} == {"committed"}
-        return self
-
-    def data(self, table: str = "*") -> list[Path]:
-        """The data files that the newest snapshot names."""
-        with loadlock.open(self.lake, read_only=True) as lake:
-            live = lake.sql("select path from __ducklake_metadata_lake.ducklake_data_file where end_snapshot is null").fetchall()
-        names = {Path(row[0]).name for row in live}
-        return [path for path in sorted((self.lake / "data" / "main").glob(f"{table}/*.parquet")) if path.name in names]
-
-    def payload_ids(self) -> dict[str, str]:
-        with loadlock.open(self.lake, read_only=True) as lake:
-            found = dict(lake.sql("select source, payload_id from payloads").fetchall())
-        return {name: found[str(path)] for name, path in self.files.items() if str(path) in found}
-
-
-def harm(path: Path, how: str) -> None:
-    """Damage a file, always in the same place."""
-    data = bytearray(path.read_bytes())
-    path.unlink()
-    if how != "missing":
-        data[len(data) // 2] ^= 4
-        path.write_bytes(data[: len(data) // 2] if how == "truncated" else data)
-
-
-def state(path: Path) -> tuple[Any, ...]:
-    """What analysts see: digest, accounts, texts and conflicts with their payloads, quarantine, windows."""
-    with loadlock.open(path, read_only=True) as lake:
-        rows = [
-            lake.sql(query).fetchall()
-            for query in (
-                "select payload_id, state, samples, events, bytes_in, records_accepted from payloads order by all",
-                "select payload_id, count(*), count(distinct byte_start), count(distinct window_id) from traces group by all order by all",
-                "select payload_id, seq, position, text from texts order by all",
-                "select payload_id, kept_payload_id, seq, ts, position, value, text, content from conflicts order by all",
-                "select payload_id, event, ts, byte_start from events order by all",
-                "select quarantine_id, state, octet_length(bytes) from quarantine order by all",
-                "select window_id, started_at, ended_at from windows order by all",
-                "select tool, trace, position, sensor from sensors order by all",
-            )
-        ]
-        return (lake.digest(), rows)
-
-
-def sound(lake: Path) -> None:
-    with loadlock.open(lake, read_only=True) as opened:
-        report = opened.verify(every_feature=True)
-    assert (report.faults, report.missing, report.owed) == ([], [], 0)
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("repair")).deliver()
-
-
-@pytest.fixture(scope="module")
-def compacted(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """All rows lie in data files, those of the lake's own logs too; and the sources are where they were."""
-    site = Site(tmp_path_factory.mktemp("repair")).deliver()
-    with loadlock.open(site.lake) as lake:
-        assert lake.compact(everything=True)
-    return site
-
-
-def copy_of(site: Site, folder: Path) -> Path:
-    return Path(shutil.copytree(site.lake, folder / "fab.lake"))
 
 
 @pytest.mark.parametrize("how", HARMS)
@@ -230,139 +139,11 @@ def test_what_is_given_up_for_good_is_retracted(tmp_path: Path) -> None:
     sound(site.lake)
 
 
-def test_a_dry_run_changes_nothing(tmp_path: Path, loadlock_command: Callable[..., Any]) -> None:
-    site = Site(tmp_path).deliver(SMALL)
-    ids = site.payload_ids()
-    for path in site.data("traces")[:2]:
-        harm(path, "flipped")
-    site.files["wafers"].unlink()
-    files = {path: path.read_bytes() for path in sorted(site.lake.rglob("*")) if path.is_file() and "sqlite" not in path.name}
-    with loadlock.open(site.lake, read_only=True) as lake:
-        head = lake.store.head()
-    answer = loadlock_command("repair", "--dry-run", "--lake", site.lake, "--json")
-    assert answer.code == 3
-    assert len(answer.json["walled"]) == 2
-    assert {one["payload_id"] for one in answer.json["restored"]} <= set(ids.values())
-    assert answer.json["entries"] == []
-    assert "nothing was changed" in loadlock_command("repair", "--dry-run", "--lake", site.lake).out
-    assert {path: path.read_bytes() for path in sorted(site.lake.rglob("*")) if path.is_file() and "sqlite" not in path.name} == files
-    with loadlock.open(site.lake, read_only=True) as lake:
-        assert lake.store.head() == head
-
-
 def test_a_sound_lake_has_nothing_to_repair(filled: Site, tmp_path: Path, loadlock_command: Callable[..., Any]) -> None:
     lake = copy_of(filled, tmp_path)
     answer = loadlock_command("repair", "--lake", lake, "--json")
     assert (answer.code, answer.json["whole"], answer.json["entries"]) == (0, True, [])
     assert "nothing to do" in loadlock_command("repair", "--lake", lake).out
-
-
-def steps_of(lake: Path) -> list[str]:
-    """Repair a lake and return every step of every commit, in order."""
-    seen: list[str] = []
-    with loadlock.open(lake) as opened:
-        opened.store.on_step = seen.append
-        assert opened.repair()["whole"]
-    return seen
-
-
-def test_killed_at_any_step_the_same_command_finishes(compacted: Site, tmp_path: Path) -> None:
-    """An exception at each step of each commit, then the command again by another process (a fresh connection)."""
-    before = state(compacted.lake)
-    harmed = tmp_path / "harmed.lake"
-    shutil.copytree(compacted.lake, harmed)
-    for number, table in enumerate(("traces", "events", "gaps_log", "features_log")):
-        harm(harmed / compacted.data(table)[0].relative_to(compacted.lake), HARMS[number % 3])
-    seen = steps_of(Path(shutil.copytree(harmed, tmp_path / "counted.lake")))
-    assert seen.count("committed") >= 3
-    chance = random.Random(3)
-    chosen = {seen.index("lock_held"), *(i for i, name in enumerate(seen) if name == "committed"), *chance.sample(range(len(seen)), 12)}
-    for at in sorted(chosen):
-        lake = Path(shutil.copytree(harmed, tmp_path / f"{at}.lake"))
-        left = at
-
-        def stop(name: str) -> None:
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt(name)
-            left -= 1
-
-        with loadlock.open(lake) as opened:
-            opened.store.on_step = stop
-            with pytest.raises(KeyboardInterrupt):
-                opened.repair()
-        with loadlock.open(lake) as opened:
-            assert opened.repair()["whole"], (at, seen[at])
-        assert state(lake) == before, (at, seen[at])
-        sound(lake)
-        shutil.rmtree(lake)
-
-
-KILLED = """
-import os, signal, sys
-import loadlock
-left = int(sys.argv[2])
-def stop(name):
-    global left
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-with loadlock.open(sys.argv[1]) as lake:
-    lake.store.on_step = stop
-    lake.repair()
-"""
-
-
-@pytest.mark.parametrize("at", ["files_removed", "mirror_synced", "committed"])
-def test_killed_for_real_the_same_command_finishes(compacted: Site, tmp_path: Path, at: str) -> None:
-    """SIGKILL leaves stand-ins where the damaged files were, and an index that does not know of the commit."""
-    before = state(compacted.lake)
-    harmed = tmp_path / "harmed.lake"
-    shutil.copytree(compacted.lake, harmed)
-    harm(harmed / compacted.data("traces")[0].relative_to(compacted.lake), "flipped")
-    harm(harmed / compacted.data("streams_log")[0].relative_to(compacted.lake), "missing")
-    seen = steps_of(Path(shutil.copytree(harmed, tmp_path / "counted.lake")))
-    for number in [i for i, name in enumerate(seen) if name == at]:
-        lake = Path(shutil.copytree(harmed, tmp_path / f"{number}.lake"))
-        child = subprocess.run([sys.executable, "-c", KILLED, str(lake), str(number)], check=False)
-        assert child.returncode == -9
-        with loadlock.open(lake) as opened:
-            assert opened.repair()["whole"]
-        assert state(lake) == before
-        sound(lake)
-
-
-def test_old_snapshots_never_read_damage(tmp_path: Path) -> None:
-    """What was damaged is put aside, so a query as of then fails and does not give wrong rows."""
-    site = Site(tmp_path).deliver(SMALL)
-    with loadlock.open(site.lake, read_only=True) as lake:
-        snapshot = lake.store.snapshot()
-        tables = lake.sql("select count(*) from traces").fetchall()
-    path = site.data("traces")[0]
-    harm(path, "flipped")
-    with loadlock.open(site.lake) as lake:
-        assert lake.repair()["whole"]
-    assert not path.exists()
-    assert (site.lake / "walled" / "traces" / path.name).exists()
-    with loadlock.open(site.lake, read_only=True) as lake:
-        assert lake.sql("select count(*) from traces").fetchall() == tables
-        lake.as_of(snapshot)
-        with pytest.raises(duckdb.IOException):
-            lake.sql("select sum(value) from traces").fetchall()
-    sound(site.lake)
-
-
-def test_a_file_that_old_snapshots_alone_name_is_walled_off_too(compacted: Site, tmp_path: Path) -> None:
-    lake = copy_of(compacted, tmp_path)
-    current = {path.name for path in compacted.data("traces")}
-    old = next(path for path in sorted((lake / "data" / "main" / "traces").glob("*.parquet")) if path.name not in current)
-    harm(old, "flipped")
-    with loadlock.open(lake) as opened:
-        assert opened.verify().faults
-        done = opened.repair()
-        assert (done["whole"], done["restored"]) == (True, [])
-    sound(lake)
-    assert state(lake) == state(compacted.lake)
 
 
 def test_kept_payloads_serve_and_are_kept_again(tmp_path: Path) -> None:
