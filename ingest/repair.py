@@ -24,7 +24,7 @@ from ingest.intake import Settings
 from ingest.provenance import locate
 from ingest.rederive import TABLES, rederive
 from ingest.restoring import restore, wanted
-from ingest.retract import begin, building, close
+from ingest.retract import begin, building, close, commit
 from ingest.sources import walk
 from ingest.withdrawal import Withdrawal
 from storage.errors import IntegrityError
@@ -141,14 +141,8 @@ def _wall_off(store: Store, broken: Sequence[Broken], settings: Settings) -> Non
             batch.withdrawal = withdrawal
             note = {"walled": [one.damage.document() for one in broken], "walled_history": history}
             closing = close(batch, breakers, settings, "repair", note)
-        try:
-            with stood_in(store, broken):
-                store.commit(lambda seq: closing.change(seq, store.clock()))
-        except BaseException:
-            batch.stager.discard()
-            raise
-        finally:
-            batch.stager.release()
+        with stood_in(store, broken):
+            commit(batch, closing)
 
 
 def _windows(store: Store, one: Broken) -> dict[int, str]:

@@ -19,26 +19,27 @@ from tests.ingest.test_retract import CONFIG, index_of
 from tests.storage.maintained import age, later
 
 
-@pytest.mark.parametrize("how", HARMS)
 @pytest.mark.parametrize("kind", ["filled", "compacted"])
-def test_every_file_of_payloads_comes_back(kind: str, how: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_every_file_of_payloads_comes_back(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Each file on its own; the first of each table is harmed in every way, the others in turn."""
     site: Site = request.getfixturevalue(kind)
     before = state(site.lake)
-    tables = set()
+    tables: set[str] = set()
     for number, path in enumerate(site.data()):
         if path.parent.name not in (*DELIVERED, *DERIVED):
             continue
+        for how in [HARMS[number % 3]] if path.parent.name in tables else HARMS:
+            lake = copy_of(site, tmp_path / f"{number} {how}")
+            harm(lake / path.relative_to(site.lake), how)
+            with loadlock.open(lake) as opened:
+                done = opened.repair()
+                assert done["whole"], done
+                assert [one["path"] for one in done["walled"]] == [path.relative_to(site.lake).as_posix()]
+                assert opened.repair()["entries"] == []
+            assert state(lake) == before, (path, how)
+            sound(lake)
+            shutil.rmtree(lake.parent)
         tables.add(path.parent.name)
-        lake = copy_of(site, tmp_path / str(number))
-        harm(lake / path.relative_to(site.lake), how)
-        with loadlock.open(lake) as opened:
-            done = opened.repair()
-            assert done["whole"], done
-            assert [one["path"] for one in done["walled"]] == [path.relative_to(site.lake).as_posix()]
-            assert opened.repair()["entries"] == []
-        assert state(lake) == before, path
-        sound(lake)
-        shutil.rmtree(tmp_path / str(number))
     wanted = {"traces", "conflicts", "quarantine_log"}
     if kind == "compacted":
         wanted |= {"texts", "events", "windows_log", "features_log", "gaps_log", "streams_log"}
