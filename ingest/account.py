@@ -92,6 +92,8 @@ class Payload:
     tools: set[str] = field(default_factory=set)
     unit: tuple[int, int] | None = None
     """(outcome, bytes) of the single frame of a payload that is one frame (Parquet, Arrow)."""
+    kept: dict[str, Any] | None = None
+    """The file in which the lake keeps the delivered bytes, as the ledger names it."""
     dialect: str | None = None
     """What the decoder settled about the file, as JSON: a rejected row can't be decoded again without."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from ingest.eventbook import Arrived, EventBook
 from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.recent import Recent
 from ingest.records import Decoded, Int64, Layout, Rejected
-from ingest.rows import conflicts_table, texts_table
+from ingest.rows import Quarantined, conflicts_table, quarantine_row, texts_table
 from ingest.segment import Arena, Pending, Registry, Segment
 from ingest.spanning import reduce_tails
 from ingest.spool import Spool
@@ -27,9 +28,11 @@ from ingest.windowbook import WindowBook
 from storage.files import StagedFile, Stager
 from storage.history import History, StagedTraces
 from storage.index import Window
-from storage.ledger import canonical
 from storage.schema import rows_table
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from ingest.withdrawal import Withdrawal
 
 NOTHING = 3
 """Outcome of a frame that carried no record."""
@@ -47,15 +50,6 @@ class Written:
     file: StagedFile
     place: StagedTraces
     windows: dict[str, list[Window]]
-
-
-@dataclass(slots=True)
-class Quarantined:
-    """One piece of at most 1 MiB."""
-
-    payload: Payload
-    rejected: Rejected
-    dialect: str | None
 
 
 class Batch:
@@ -82,11 +76,14 @@ class Batch:
         self.payloads: list[Payload] = []
         self.dictionaries: dict[str, str] = {}
         self.replays: tuple[str, ...] = ()
+        self.withdrawal: Withdrawal | None = None
         self.reduced: dict[int, list[Reduced]] = {}
         self.spool = Spool(store.data)
         self.spanning: dict[int, list[Reduced]] = {}
         """Windows that span segments, reduced from all their samples as of the last segment that touched them."""
         self.derived = Derived()
+        self.stored_spans: frozenset[str] = frozenset()
+        """Quarantine entries that the lake holds already."""
         self.touched: dict[int, str] = {}
         self.written: list[Written] = []
         self.layouts: dict[tuple[str, str, Layout], None] = {}
@@ -166,6 +163,8 @@ class Batch:
                 self._write(tool, segment, chosen)
         if outcome.kept:
             self._keep_conflicts(segment, outcome)
+        if outcome.lacking:
+            self._keep_texts(segment, np.asarray(sorted(outcome.lacking)))
 
     # --- events
 
@@ -292,7 +291,12 @@ class Batch:
                 with self.derived.guard():
                     self._reduce_spanning(by_id[window_id], again=window_id in self.touched)
                 self.touched[window_id] = tool
-        texts = texts_table(segment, self.registry, record, payload_ids)
+        self._keep_texts(segment, record)
+
+    def _keep_texts(self, segment: Segment, record: Int64) -> None:
+        texts = texts_table(segment, self.registry, record, [payload.payload_id for payload in self.payloads])
+        if texts.num_rows and self.keys.restoring is not None:
+            texts = self.history.unstored_texts(texts)
         if texts.num_rows:
             self.tables["texts"].append(texts)
 
@@ -378,14 +382,8 @@ class Batch:
         """Write the quarantined pieces that wait in memory."""
         if not self.quarantine:
             return
-        rows = [
-            (
-                *(f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}", q.payload.payload_id, q.rejected.tool),
-                *(q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail, q.rejected.data, q.rejected.rows),
-                *(q.payload.format, q.payload.mapping, canonical(q.payload.captured), q.dialect),
-            )
-            for q in self.quarantine
-        ]
-        self.stager.write("quarantine_log", rows_table("quarantine_log", rows))
+        rows = [row for row in map(quarantine_row, self.quarantine) if row[0] not in self.stored_spans]
+        if rows:
+            self.stager.write("quarantine_log", rows_table("quarantine_log", rows))
         self.quarantine.clear()
         self._quarantine_bytes = 0

@@ -17,6 +17,7 @@ from ingest.derived import owed_rows
 from ingest.gaps import Gap, gap_count, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
+from ingest.rows import by_tool
 from ingest.tracefile import Reduced
 from storage.circuits import TOOL, Circuit, log_table
 from storage.index import Facts, IndexDelta, Window
@@ -28,7 +29,7 @@ INLINE_ROWS = 512
 """Tables of at most this many rows go into the catalog itself; larger ones become a data file."""
 
 REWRITTEN = ("conflicts",)
-"""Tables whose files late events may rewrite: never in the catalog itself."""
+"""Tables whose files late events may rewrite, and are merged by day: a file for each tool, never in the catalog itself."""
 
 
 class Closing:
@@ -43,8 +44,12 @@ class Closing:
         config_digest: str | None,
         refused: Sequence[dict[str, str]] = (),
         breakers: Breakers,
+        action: str = "ingest",
+        note: dict[str, Any] | None = None,
     ) -> None:
         self._breakers = breakers
+        self._action = action
+        self._note = note or {}
         self._refused = list(refused)
         self._batch = batch
         self._actor = actor
@@ -89,7 +94,7 @@ class Closing:
     def tools(self) -> list[str]:
         """Return the tools that the batch touched."""
         named = {tool for payload in self._batch.payloads for tool in payload.tools | ({payload.tool} if payload.tool else set())}
-        return sorted(named)
+        return sorted(named | (self._batch.withdrawal.tools if self._batch.withdrawal else set()))
 
     def replaces_current_files(self) -> bool:
         """Tell whether the committed files that late events let this batch rewrite are still those of the lake."""
@@ -145,7 +150,9 @@ class Closing:
         }
         for name in list(rows):
             if rows[name].num_rows > (0 if name in REWRITTEN else INLINE_ROWS):
-                batch.stager.write(name, rows.pop(name))
+                table = rows.pop(name)
+                for own in [part for _, part in by_tool(table)] if name in REWRITTEN else [table]:
+                    batch.stager.write(name, own)
         rows |= feature_rows
         rows |= {
             "features_owed_log": rows_table("features_owed_log", [(*row, seq) for row in self._owed]),
@@ -154,11 +161,11 @@ class Closing:
             "payloads": self._payload_rows(seq, now),
             "sensors": self._sensor_rows(now),
             "circuits_log": self._circuit_rows(seq),
-            "quarantine_states": rows_table("quarantine_states", [(name, "replayed", seq) for name in batch.replays]),
+            "quarantine_states": rows_table("quarantine_states", self._quarantine_states(seq)),
             "dictionaries": rows_table("dictionaries", [(tool, body, seq) for tool, body in sorted(batch.dictionaries.items())]),
         }
         return Change(
-            "ingest",
+            self._action,
             self._actor,
             batch.batch_id,
             self._body(),
@@ -166,7 +173,19 @@ class Closing:
             list(batch.stager.files),
             dict(self._reassignment.removed),
             rows,
+            self._deleted(),
         )
+
+    def _deleted(self) -> dict[str, str]:
+        """Return table -> predicate of rows that the catalog holds: those of withdrawn payloads, and accounts that are written anew."""
+        withdrawal = self._batch.withdrawal
+        if withdrawal is None:
+            return {}
+        return withdrawal.deleted | ({"payloads": withdrawal.accounts_of} if withdrawal.accounts.num_rows else {})
+
+    def _quarantine_states(self, seq: int) -> list[tuple[str, str, int]]:
+        reopened = self._batch.withdrawal.reopened if self._batch.withdrawal else []
+        return [(name, "replayed", seq) for name in self._batch.replays] + [(name, "open", seq) for name in reopened]
 
     def _window_rows(self, seq: int) -> pa.Table:
         return rows_table(
@@ -225,7 +244,8 @@ class Closing:
             row = payload.row()
             head = [row[name] for name in ("payload_id", "key", "sha256", "tool", "format", "source", "state")]
             rows.append((*head, stamp, self._batch.batch_id, self._config_digest, *(row[name] for name in ACCOUNT), payload.size, seq))
-        return rows_table("payloads", rows)
+        added = rows_table("payloads", rows)
+        return pa.concat_tables([added, self._batch.withdrawal.accounts]) if self._batch.withdrawal else added
 
     def _sensor_rows(self, now: datetime) -> pa.Table:
         """Return the names of positions that the lake does not know yet, or knows by another name."""
@@ -264,10 +284,14 @@ class Closing:
             "chambers": [list(pair) for pair in batch.windows.chambers()],
             "counts": self.totals.figures() | {"windows": self.windows, "features": self.features, "gaps": self.gaps},
             "payloads": [
-                {"payload_id": p.payload_id, "key": p.key, "sha256": p.sha256, "size": p.size, "source": p.source} | p.account.figures()
+                {"payload_id": p.payload_id, "key": p.key, "sha256": p.sha256, "size": p.size, "source": p.source}
+                | p.account.figures()
+                | ({} if p.kept is None else {"kept": p.kept})
                 for p in batch.payloads
             ],
             "files": [staged.entry(root) for staged in batch.stager.files],
+            **self._note,
+            **(self._batch.withdrawal.document() if self._batch.withdrawal else {}),
             "removed": [path.relative_to(root).as_posix() for paths in self._reassignment.removed.values() for path in paths],
         }
 
@@ -292,6 +316,8 @@ class Closing:
             seq,
             "",
             payloads=[(p.key, p.payload_id, p.sha256, p.size, seq) for p in batch.payloads],
+            payloads_removed=batch.withdrawal.payloads if batch.withdrawal else (),
+            chambers_removed=sorted(batch.withdrawal.chambers - set(batch.windows.chambers())) if batch.withdrawal else (),
             streams=[(*key, state.timed, max(0, state.period_us)) for state, key in keyed],
             runs_removed=[(*key, *run) for state, key in keyed for run in state.removed()],
             runs_added=[(*key, *run) for state, key in keyed for run in state.added()],

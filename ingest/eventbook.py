@@ -41,6 +41,8 @@ class EventBook:
     store: Store
     _seen: dict[str, Identities] = field(default_factory=dict)
     _tables: list[pa.Table] = field(default_factory=list)
+    withdrawn: Sequence[str] = ()
+    """Payloads whose stored events are as good as gone."""
     last_us: dict[str, int] = field(default_factory=dict)
     """tool -> time of its last new event."""
 
@@ -88,15 +90,15 @@ class EventBook:
         if len(times):
             rows = self.store.arrow(
                 f"SELECT coalesce(ceid, {NO_CEID}) AS ident, epoch_us(ts) AS time_us, body_digest FROM lake.main.events "
-                "WHERE tool = ? AND ts BETWEEN make_timestamp(?) AND make_timestamp(?)",
-                [tool, int(times.min()), int(times.max())],
+                "WHERE tool = ? AND ts BETWEEN make_timestamp(?) AND make_timestamp(?) AND NOT list_contains(?, payload_id)",
+                [tool, int(times.min()), int(times.max()), list(self.withdrawn)],
             )
             found.append(_identities_of(rows))
         if len(digests) and self.store.index.tool_revision(tool):
             rows = self.store.arrow(
                 f"SELECT system_bytes AS ident, {NO_TIME} AS time_us, body_digest FROM lake.main.events "
-                "WHERE tool = ? AND ts IS NULL AND list_contains(?, body_digest)",
-                [tool, digests.unique().to_pylist()],
+                "WHERE tool = ? AND ts IS NULL AND list_contains(?, body_digest) AND NOT list_contains(?, payload_id)",
+                [tool, digests.unique().to_pylist(), list(self.withdrawn)],
             )
             found.append(_identities_of(rows))
         return np.concatenate(found)

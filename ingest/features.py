@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.batch import Batch
-from ingest.records import Float64
 from ingest.spanning import reduce_tails
 from ingest.spool import Spool
 from ingest.tracefile import Reduced
-from kernels.missing import NULL
-from kernels.reduce import COLUMNS, reduce_windows
+from kernels.reduce import COLUMNS
 from storage.files import SPLIT
 from storage.index import Window
+from storage.recompute import statistics_of
 from storage.schema import arrow_schema
 
 WINDOWS_PER_READ = 512
@@ -61,24 +60,8 @@ def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequ
     lo = min(window.started_us for window in windows)
     hi = max(FAR_US if window.ended_us is None else window.ended_us for window in windows)
     by_id = {window.window_id: window for window in windows}
-    rows = batch.history.windows(tool, sorted(by_id), lo, hi, without).combine_chunks()
-    if rows.num_rows == 0:
-        return []
-    ids, position, time_us = (rows.column(name).to_numpy() for name in ("window_id", "position", "time_us"))
-    trace = rows.column("trace").combine_chunks().dictionary_encode()
-    sensor = rows.column("sensor").combine_chunks()
-    code = trace.indices.to_numpy()
-    values: Float64 = np.ascontiguousarray(rows.column("value").combine_chunks().fill_null(NULL).to_numpy(zero_copy_only=False))
-    edge = np.flatnonzero(np.append(True, (np.diff(ids) != 0) | (np.diff(code) != 0) | (np.diff(position) != 0)))
-    stop = np.append(edge[1:], len(ids))
-    statistics = reduce_windows(values.reshape(1, -1), time_us, edge, stop)[:, 0, :]
-    names = sensor.take(pa.array(stop - 1)).to_pylist()
-    out: list[Reduced] = []
-    outer = np.flatnonzero(np.append(True, (np.diff(ids[edge]) != 0) | (np.diff(code[edge]) != 0)))
-    for a, b in zip(outer.tolist(), np.append(outer[1:], len(edge)).tolist(), strict=True):
-        window = by_id[int(ids[edge[a]])]
-        out.append(Reduced(window, trace.dictionary[int(code[edge[a]])].as_py(), position[edge[a:b]].tolist(), names[a:b], statistics[a:b]))
-    return out
+    rows = batch.history.windows(tool, sorted(by_id), lo, hi, without)
+    return [Reduced(by_id[found.window_id], *found[1:]) for found in statistics_of(rows)]
 
 
 def stage(batch: Batch, pieces: Sequence[Reduced], revision: int | None) -> None:

@@ -22,6 +22,7 @@ from ingest.sources import Delivery
 from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
 from storage.errors import CatalogDown, StoreDown
 from storage.index import IndexDelta
+from storage.kept import keep
 from storage.patience import patiently
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
@@ -215,11 +216,13 @@ class Group:
         else:
             with ExitStack() as stack:
                 with self._swept():
+                    self._keep()
                     stack.enter_context(self._store.locked(self._settings.wait_s))
                     if self._moved():
                         for member in self.members:
                             member.forgive()
                         self._steadily(self._anew)
+                        self._keep()
                 try:
                     with self._settings.stages("commit"):
                         self._commit()
@@ -248,6 +251,16 @@ class Group:
             left = [{"source": m.receipt.source, "reason": m.receipt.reason} for m in self.members if m.failed and m.receipt]
             body = {"software": self._settings.software, "circuits": self._breakers.story(), "deferred": left}
             record(self._store, changes, body, self._settings.actor)
+
+    def _keep(self) -> None:
+        """Keep the delivered bytes in the lake, where the configuration says so."""
+        if not self._settings.config.lake.keep_payloads:
+            return
+        for member in self.members:
+            payload = member.payload
+            if payload is not None and payload.kept is None:
+                with self._settings.stages("keep"), member.delivery.open() as file:
+                    payload.kept = keep(self._store.path, payload.sha256, file)
 
     def defer(self, reason: str) -> None:
         """Give up the group's payloads for now: nothing of them was committed, the same command takes them again."""

@@ -88,6 +88,8 @@ class Outcome:
     kept: dict[int, str | int] = field(default_factory=dict)
     content: dict[int, str] = field(default_factory=dict)
     """Digests of the conflicting records' contents."""
+    lacking: list[int] = field(default_factory=list)
+    """Records that are stored, but for their texts, which were lost."""
 
 
 class KeyBook:
@@ -100,6 +102,8 @@ class KeyBook:
         self._recent = recent
         self._stages = stages
         self.states: dict[int, StreamState] = {}
+        self.restoring: list[str] | None = None
+        """While lost rows are made up: the ids of the payloads, by number. A record that its run holds and history lacks is new."""
         self._conflicts: dict[tuple[int, int, int], set[str]] = {}
         self._differing: list[tuple[int, int, str | int]] = []
 
@@ -218,6 +222,8 @@ class KeyBook:
             rivals = np.flatnonzero(known[leader] >= 0)
             self._judge(segment, outcome, record[rivals], contents, known[leader[rivals]], stream[rivals])
             repeated = repeated & (known[leader] < 0)
+        if self.restoring is not None:
+            self._leave_conflicts(segment, outcome, record[wanted].tolist())
         rivals = np.flatnonzero(repeated)
         if len(rivals):
             self._judge_within(segment, outcome, record[rivals], record[leader[rivals]], stream[rivals])
@@ -261,7 +267,10 @@ class KeyBook:
 
     def _judge(self, segment: Segment, outcome: Outcome, record: Int64, contents: Contents, known: Int64, stream: np.ndarray) -> None:
         same = sequence.same_content(*segment.contents(record), contents.bits, contents.start[known], contents.count[known])
-        same &= same_texts(segment.texts, record, contents.texts, known)
+        alike = same_texts(segment.texts, record, contents.texts, known)
+        if self.restoring is not None:
+            self._find_lacking(segment, outcome, record, contents, known, same, alike)
+        same &= alike
         outcome.state[record[same]] = DUPLICATE
         for i in np.flatnonzero(~same).tolist():
             self._differing.append((int(record[i]), int(stream[i]), contents.payload[int(known[i])]))
@@ -288,6 +297,32 @@ class KeyBook:
             outcome.state[record] = CONFLICT
             outcome.kept[record] = kept
             outcome.content[record] = content
+
+    def _find_lacking(
+        self, segment: Segment, outcome: Outcome, record: Int64, contents: Contents, known: Int64, same: np.ndarray, alike: np.ndarray
+    ) -> None:
+        """Find the stored records whose texts alone were lost; they count as ``alike``."""
+        bare = contents.texts.places(known)[1] == 0
+        names = self.restoring or []
+        done: set[int] = set()
+        for i in np.flatnonzero(same & ~alike & bare).tolist():
+            if contents.payload[int(known[i])] == names[int(segment.payload[record[i]])] and int(known[i]) not in done:
+                done.add(int(known[i]))
+                outcome.lacking.append(int(record[i]))
+                alike[i] = True
+
+    def _leave_conflicts(self, segment: Segment, outcome: Outcome, records: Sequence[int]) -> None:
+        """Let records that stand as conflicts stay what they are, though the record that they contradict is lost."""
+        tools = {key.tool for key in self._registry.streams if self._history.has_conflicts(key.tool)}
+        some = [record for record in records if self._registry.streams[int(segment.stream[record])].tool in tools]
+        places = [(int(segment.stream[record]), int(segment.time_us[record]), int(segment.seq[record])) for record in some]
+        self._load_conflicts({place for place in places if place not in self._conflicts})
+        for record, place in zip(some, places, strict=True):
+            if not self._conflicts[place]:
+                continue
+            bits, start, count = segment.contents(np.asarray([record], np.int64))
+            if content_digest(bits[start[0] : start[0] + count[0]], segment.texts.of(record)) in self._conflicts[place]:
+                outcome.state[record] = DUPLICATE
 
     def _load_conflicts(self, places: set[tuple[int, int, int]]) -> None:
         """Look up the conflicting contents that are stored for ``places`` (stream, time, seq)."""

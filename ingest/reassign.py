@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest.batch import Batch, Written
 from ingest.records import Int64
+from ingest.rows import by_tool
 from ingest.windowbook import CONTEXT, locate
 from storage.history import StagedTraces
 from storage.pieces import window_ids
@@ -24,7 +26,8 @@ class Reassignment:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._by_context: dict[int, bool] = {}
-        self.removed: dict[str, list[Path]] = {}
+        taken = batch.withdrawal.removed if batch.withdrawal else {}
+        self.removed: dict[str, list[Path]] = {table: list(paths) for table, paths in taken.items()}
         self.windows: set[int] = set()
         """Windows that gained or lost rows."""
 
@@ -34,15 +37,18 @@ class Reassignment:
         for written in list(batch.written):
             if self._stale(written):
                 self._staged(written)
-        for tool in batch.windows.tools():
-            for table in ("traces", "conflicts"):
+        for table in ("traces", "conflicts"):
+            found: dict[str, list[str]] = {}
+            for tool in batch.windows.tools():
                 paths: set[str] = set()
                 for chamber, lo, hi in batch.windows.changed_spans(tool):
                     if not self._may_hold(table, tool, lo):
                         continue
                     paths |= set(batch.history.files_with(table, tool, chamber or None, lo, min(hi, 1 << 61)))
-                for path in sorted(paths):
-                    self._committed(table, tool, Path(path))
+                for path in paths:
+                    found.setdefault(path, []).append(tool)
+            for path, tools in sorted(found.items()):
+                self._committed(table, tools, Path(path))
 
     def _may_hold(self, table: str, tool: str, lo: int) -> bool:
         """Tell whether committed rows of ``tool`` can lie at or after ``lo``; the index knows the last time, and if there are conflicts."""
@@ -74,18 +80,25 @@ class Reassignment:
         )
         batch.history.staged.append(written.place)
 
-    def _committed(self, name: str, tool: str, path: Path) -> None:
-        table = self._rewrite(_read(path), tool)
-        if table is None:
+    def _committed(self, name: str, tools: list[str], path: Path) -> None:
+        """Let new files, one for each tool, stand in for a committed one that holds rows of ``tools`` whose window is another now."""
+        if path in self.removed.get(name, ()):  # a staged file stands in for it
             return
-        batch = self._batch
+        before = table = _read(path)
+        for tool in tools:
+            rewritten = self._rewrite(table, tool)
+            table = table if rewritten is None else rewritten
+        if table is before:
+            return
         self.removed.setdefault(name, []).append(path)
-        staged = batch.stager.write(name, table)
-        times = table.column("ts").cast(pa.int64()).to_numpy()
-        batch.history.staged.append(StagedTraces(name, tool, staged.path, int(times.min()), int(times.max())))
+        batch = self._batch
+        for tool, own in by_tool(table):
+            staged = batch.stager.write(name, own)
+            times = own.column("ts").cast(pa.int64()).to_numpy()
+            batch.history.staged.append(StagedTraces(name, tool, staged.path, int(times.min()), int(times.max())))
 
     def _rewrite(self, table: pa.Table, tool: str) -> pa.Table | None:
-        """Return ``table`` with the window ids that the final windows give, None where it has them already."""
+        """Return ``table`` with the window ids that the final windows give to rows of ``tool``, None where it has them already."""
         column = table.column("window_id").combine_chunks()
         before = np.asarray(column.fill_null(0), np.int64)
         after = before.copy()
@@ -93,7 +106,7 @@ class Reassignment:
         chambers = table.column("chamber").combine_chunks()
         encoded = chambers if pa.types.is_dictionary(chambers.type) else chambers.dictionary_encode()
         codes = np.asarray(encoded.indices.fill_null(-1))
-        by_time = ~self._context_rows(before)
+        by_time = ~self._context_rows(before) & _of_tool(table, tool)
         for code in np.unique(codes).tolist():
             chamber = "" if code < 0 else encoded.dictionary[code].as_py()
             at = np.flatnonzero((codes == code) & by_time)
@@ -122,6 +135,13 @@ class Reassignment:
 
 def _read(path: Path) -> pa.Table:
     return pq.ParquetFile(path, read_dictionary=list(TEXTS), page_checksum_verification=True).read()
+
+
+def _of_tool(table: pa.Table, tool: str) -> np.ndarray:
+    """Tell for each row if it is of ``tool``."""
+    if table.column("tool").unique().to_pylist() == [tool]:
+        return np.ones(table.num_rows, np.bool_)
+    return np.asarray(pc.equal(table.column("tool").cast(pa.string()), tool))
 
 
 def paths_of(removed: Iterable[list[Path]]) -> list[str]:

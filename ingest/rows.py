@@ -1,17 +1,32 @@
-"""The rows that stand beside the traces: texts, and records that contradict kept ones."""
+"""The rows that stand beside the traces: texts, records that contradict kept ones, and what could not be understood."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ingest.account import Payload
 from ingest.keys import Outcome
-from ingest.records import Int64, StreamKey
+from ingest.records import Int64, Rejected, StreamKey
 from ingest.segment import Registry, Segment
 from kernels.missing import NULL_BITS
+from storage.ledger import canonical
 from storage.schema import arrow_schema, rows_table
+
+
+def by_tool(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (tool, its rows)."""
+    tools = table.column("tool").unique().to_pylist()
+    if len(tools) == 1:
+        yield tools[0], table
+        return
+    names = table.column("tool").cast(pa.string())
+    for tool in tools:
+        yield tool, table.filter(pc.equal(names, tool))
 
 
 def texts_table(segment: Segment, registry: Registry, record: Int64, payload_ids: Sequence[str]) -> pa.Table:
@@ -58,3 +73,21 @@ def conflicts_table(
                 )
             )
     return rows_table("conflicts", rows)
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """One piece of at most 1 MiB."""
+
+    payload: Payload
+    rejected: Rejected
+    dialect: str | None
+
+
+def quarantine_row(q: Quarantined) -> tuple[object, ...]:
+    """Return the row of ``quarantine_log`` of one piece."""
+    return (
+        *(f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}", q.payload.payload_id, q.rejected.tool),
+        *(q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail, q.rejected.data, q.rejected.rows),
+        *(q.payload.format, q.payload.mapping, canonical(q.payload.captured), q.dialect),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +32,8 @@ class Delivery:
     """The quarantine entries whose bytes these are."""
     dialect: dict[str, Any] | None = None
     """What was settled about the file that these rows were cut from: see ``ingest.formats.table``."""
+    opened: Callable[[], BinaryIO] | None = None
+    """How to open bytes that are neither in memory nor in a file of their own."""
 
     @property
     def has_place(self) -> bool:
@@ -42,6 +44,8 @@ class Delivery:
         """Open the delivered bytes."""
         if self.data is not None:
             return io.BytesIO(self.data)
+        if self.opened is not None:
+            return self.opened()
         assert self.path is not None
         return open(self.path, "rb")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from storage.store import Store
+from storage.walled import missing_files, repairs
 
 JUMP_US = 86_400_000_000
 """A stream whose time jumps by more than a day is named."""
@@ -43,7 +44,7 @@ def status(store: Store) -> dict[str, Any]:
         "SELECT count(*), coalesce(sum(file_size_bytes), 0) FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL"
     )[0]
     open_spans = rows("SELECT count(*), coalesce(sum(octet_length(bytes)), 0) FROM quarantine WHERE state = 'open'")[0]
-    received = rows("SELECT count(*), coalesce(sum(size), 0) FROM payloads")[0]
+    received = rows("SELECT count(*), coalesce(sum(size), 0) FROM payloads WHERE state = 'committed'")[0]
     return {
         "schema": 1,
         "lake": str(store.path),
@@ -64,6 +65,7 @@ def status(store: Store) -> dict[str, Any]:
         "quarantine": {"open": open_spans[0], "bytes": int(open_spans[1])},
         "sizes": {"files": sizes[0], "bytes": int(sizes[1]), "catalog_bytes": (store.path / "catalog.sqlite").stat().st_size},
         "time_jumps": _jumps(store),
+        "missing": [walled.document() for walled in missing_files(store, repairs(store))],
     }
 
 

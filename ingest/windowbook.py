@@ -34,6 +34,10 @@ class _Tool:
     windows: dict[str, list[Window]] = field(default_factory=dict)
     old: dict[str, list[Window]] = field(default_factory=dict)
     checkpoints: dict[int, tuple[int, str]] = field(default_factory=dict)
+    again: bool = False
+    """Fold all events anew: some are withdrawn."""
+    lost: set[str] = field(default_factory=set)
+    """Chambers that nothing names any more."""
 
 
 class WindowBook:
@@ -46,12 +50,18 @@ class WindowBook:
         self._tools: dict[str, _Tool] = {}
         self._ids: dict[tuple[str, str, int, int], int] = {}
         self._contexts: dict[tuple[str, str, tuple[str | None, ...]], Window] = {}
+        self._emptied: dict[tuple[str, str, tuple[str | None, ...]], Window] = {}
+        self._gone: list[str] = []
         self.new_ids: set[int] = set()
+        self.frozen = False
+        """Windows of events stay as they are: what comes was there before."""
 
     # --- events
 
     def add(self, tool: str, events: Sequence[ContextEvent], chambers: Iterable[str]) -> None:
         """Take new events of ``tool`` (accepted ones with a time), and the chambers that streams and events name."""
+        if self.frozen:
+            return
         state = self._tools.setdefault(tool, _Tool())
         state.fresh.extend(event for event in events if event.role is not None or any(value is not None for value in event.values))
         state.chambers |= set(chambers)
@@ -59,22 +69,31 @@ class WindowBook:
     def _known_chambers(self, tool: str, state: _Tool) -> set[str]:
         model = self._config.model(tool)
         configured = {trace.chamber for trace in model.traces.values() if trace.chamber} if model else set()
-        return configured | state.chambers | self._index.chambers(tool) or {""}
+        return configured | state.chambers | (self._index.chambers(tool) - state.lost) or {""}
+
+    def forget(self, tool: str, payloads: Sequence[str], chambers: set[str]) -> None:
+        """Derive the windows of ``tool`` without the events of ``payloads``, and without ``chambers``."""
+        state = self._tools.setdefault(tool, _Tool())
+        self._gone = list(payloads)
+        state.again, state.lost = True, chambers
+        self.fold(tool)
 
     def fold(self, tool: str) -> None:
         """Derive the windows of ``tool`` from all its events, as far as this batch bears on them."""
+        if self.frozen:
+            return
         state = self._tools.setdefault(tool, _Tool())
         chambers = self._known_chambers(tool, state)
         unseen = chambers - (self._index.chambers(tool) or {""})
-        if not state.fresh and not unseen:
+        if not state.fresh and not unseen and not state.again:
             return
         if state.base and state.folded == len(state.fresh) and chambers <= state.known:
             return
-        earliest = NONE_YET if unseen or not state.fresh else min(event.time_us for event in state.fresh)
+        earliest = NONE_YET if unseen or state.again or not state.fresh else min(event.time_us for event in state.fresh)
         checkpoint = self._index.checkpoint(tool, earliest)
         after = checkpoint[0] if checkpoint else NONE_YET
         events = sorted({event.order(): event for event in [*self._stored(tool, after), *state.fresh]}.values(), key=ContextEvent.order)
-        if not events:
+        if not events and not state.again:
             return
         state.folded, state.earliest_us, state.known = len(state.fresh), earliest, chambers
         fold = Fold(chambers, checkpoint[1] if checkpoint else None)
@@ -91,8 +110,9 @@ class WindowBook:
         rows = self._store.rows(
             "SELECT epoch_us(ts), role, ceid, body_digest, chamber, lot, wafer, recipe, step FROM lake.main.events "
             "WHERE tool = ? AND ts IS NOT NULL "
-            f"AND (role IS NOT NULL OR lot IS NOT NULL OR wafer IS NOT NULL OR recipe IS NOT NULL OR step IS NOT NULL){time}",
-            [tool],
+            f"AND (role IS NOT NULL OR lot IS NOT NULL OR wafer IS NOT NULL OR recipe IS NOT NULL OR step IS NOT NULL){time} "
+            "AND NOT list_contains(?, payload_id)",
+            [tool, self._gone],
         )
         return [context_event(row) for row in rows]
 
@@ -180,8 +200,12 @@ class WindowBook:
         window = self._contexts.get(key)
         if window is None:
             window = next((w for w in self._index.windows_of_context(tool, chamber, context) if w.source == CONTEXT), None)
+        emptied = self._emptied.get(key)
         if not create:
-            return 0 if window is None else window.window_id
+            return 0 if window is None or emptied is not None else window.window_id
+        if emptied is not None:
+            del self._emptied[key]
+            window = replace(emptied, started_us=first_us, ended_us=last_us)
         if window is None:
             window_id = self._index.reserve_window_ids(1)
             self.new_ids.add(window_id)
@@ -192,6 +216,14 @@ class WindowBook:
         self._contexts[key] = window
         return window.window_id
 
+    def shrink(self, window: Window, span: tuple[int, int] | None) -> None:
+        """Let a context's window hold what is left of it, from first to last sample; None: nothing is."""
+        key = (window.tool, window.chamber, window.context)
+        if span is None:
+            self._emptied[key] = window
+        else:
+            self._contexts[key] = replace(window, started_us=span[0], ended_us=span[1])
+
     def context_windows(self) -> dict[int, Window]:
         """Return the context windows that the batch holds, by id."""
         return {window.window_id: window for window in self._contexts.values()}
@@ -201,7 +233,7 @@ class WindowBook:
     def finish(self) -> tuple[dict[int, Window], list[Window]]:
         """Return (every window that this batch made, changed or holds, by id; the old windows that are withdrawn)."""
         current = {window.window_id: window for window in self._contexts.values()}
-        withdrawn: list[Window] = []
+        withdrawn = list(self._emptied.values())
         for state in self._tools.values():
             held = {window.window_id: window for windows in state.windows.values() for window in windows}
             current |= held

@@ -77,8 +77,19 @@ def _parser() -> argparse.ArgumentParser:
     log = command("log", "list ledger entries", "loadlock audit log --lake fab.lake", into=audit)
     log.add_argument("--last", type=int, default=0, metavar="N", help="only the last N")
     proof = command("verify", "prove the chain, the accounts and every file", "loadlock audit verify --lake fab.lake", into=audit)
+    proof.add_argument("--quick", action="store_true", help="the chain and the sizes of the files alone")
+    proof.add_argument("--all", action="store_true", help="compute all features anew, not a sample")
     proof.add_argument("--checkpoint", metavar="FILE", help="prove, too, that the ledger extends this signed checkpoint")
     proof.add_argument("--signer", metavar="KEY", help="the only public key (text or file) to be believed for it")
+    origin = command(
+        "trace", "from a sample back to its bytes", "loadlock audit trace --tool ETCH01 --trace 7 --seq 4711 --lake fab.lake", into=audit
+    )
+    origin.add_argument("--tool", required=True)
+    origin.add_argument("--trace", required=True, help="TRID, or the name of the table's mapping")
+    origin.add_argument("--seq", required=True, type=int, help="sample number")
+    origin.add_argument("--chamber")
+    origin.add_argument("--at", metavar="TIME", help="its time, ISO 8601 (UTC without a zone)")
+    origin.add_argument("--payload", metavar="FILE", help="the delivered file, if it is not where it was")
     command("digest", "order-independent digest of the content", "loadlock audit digest --lake fab.lake", into=audit)
     head = command(
         "checkpoint", "sign the ledger's head", "loadlock audit checkpoint --key me.pem --output head.json --lake fab.lake", into=audit
@@ -103,6 +114,19 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("folder", nargs="?", metavar="DIR", help="the backup")
     restore.add_argument("--data", metavar="DIR", help="where the data files are, if not in the backup: the lake, or another backup")
     restore.add_argument("--from-mirror", action="store_true", help="rebuild a lost catalog in place")
+
+    undo = command("retract", "undo wrong deliveries", 'loadlock retract PAYLOAD --reason "wrong tool" --lake fab.lake')
+    undo.add_argument("payloads", nargs="+", metavar="PAYLOAD", help="payload id or idempotency key")
+    undo.add_argument("--reason", required=True, help="why; the ledger keeps it")
+
+    anew = command("reprocess", "decode payloads anew", "loadlock reprocess PAYLOAD --config fab.toml --lake fab.lake")
+    anew.add_argument("payloads", nargs="+", metavar="PAYLOAD", help="payload id or idempotency key")
+    anew.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
+    anew.add_argument("--from", dest="files", action="append", default=[], metavar="FILE", help="a delivered file that is not where it was")
+    anew.add_argument("--tool", help="the tool that the data come from, where another was named at delivery")
+    mend = command("repair", "wall off damage, make up what was lost", "loadlock repair --dry-run --lake fab.lake")
+    mend.add_argument("--from", dest="files", action="append", default=[], metavar="FILE", help="a delivered file, or a folder of them")
+    mend.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
 
     compact = command("compact", "merge small files of closed days, move rows out of the catalog", "loadlock compact --lake fab.lake")
     compact.add_argument("--all", action="store_true", help="what is not due yet, too")

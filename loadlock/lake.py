@@ -6,13 +6,14 @@ import getpass
 import os
 import secrets
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import duckdb
 
-from ingest import circuits, intake, pipeline, replay, sources, status, upkeep
+from ingest import circuits, intake, pipeline, provenance, repair, replay, reprocess, retract, sources, status, upkeep
 from ingest import config as configuration
 from ingest import jobs as workers
 from ingest.config import Config
@@ -133,6 +134,37 @@ class Lake:
         settings = self._settings(config)
         return replay.replay(self.store, list(ids), settings)
 
+    def retract(self, payloads: str | Iterable[str], reason: str) -> dict[str, Any]:
+        """Undo deliveries, named by payload id or key, in one commit; the same delivery may come again. Return what was done."""
+        names = [payloads] if isinstance(payloads, str) else list(payloads)
+        return retract.retract(self.store, names, reason, self._settings(None))
+
+    def reprocess(
+        self,
+        payloads: str | Iterable[str],
+        *,
+        files: Iterable[Source] = (),
+        tool: str | None = None,
+        config: Config | Source | None = None,
+    ) -> dict[str, Any]:
+        """Decode payloads, named by id or key, anew with today's code and configuration, in one commit. Return what was done.
+
+        Their bytes come from ``files``, from where the sources were, or from what the lake keeps.
+        """
+        names = [payloads] if isinstance(payloads, str) else list(payloads)
+        return reprocess.reprocess(self.store, names, [Path(file) for file in files], tool, self._settings(config))
+
+    def repair(self, *, files: Iterable[Source] = (), dry_run: bool = False) -> dict[str, Any]:
+        """Wall off damaged data files, and make up what was lost from payloads that are at hand. Return what was done, and what is missing.
+
+        Their bytes come from ``files``, from where the sources were, or from what the lake keeps.
+        """
+        try:
+            settings = self._settings(None, dry_run=dry_run)
+        except duckdb.Error as error:
+            raise repair.unreadable(error) from error
+        return repair.repair(self.store, [Path(file) for file in files], settings)
+
     def reset_circuit(self, tool: str, *, reason: str) -> list[Circuit]:
         """Close the circuit of ``tool`` by hand; the ledger keeps who did it, and why. Returns what was not closed."""
         return circuits.reset(self.store, tool, reason=reason, actor=actor(), software=__version__, wait_s=self.wait_s)
@@ -181,13 +213,28 @@ class Lake:
         """Return tools, rows, last batch, gaps, quarantine, conflicts, circuits and sizes."""
         return status.status(self.store)
 
+    def trace(
+        self, tool: str, trace: str, seq: int, *, chamber: str | None = None, at: datetime | None = None, payload: Source | None = None
+    ) -> list[dict[str, Any]]:
+        """Return every record under a sequence number: its samples, payload, byte span and ledger entry.
+
+        Where the delivered bytes are at hand (``payload``, the source's path, or kept in the lake), the decoded message too.
+        """
+        file = None if payload is None else Path(payload)
+        return provenance.trace(self.store, tool, trace, seq, chamber=chamber, at=at, payload=file)
+
     def digest(self) -> dict[str, str]:
         """Return the order-independent digest of the content."""
         return digest.content_digest(self.store)
 
-    def verify(self, progress: Callable[[int], None] = lambda _bytes: None) -> verify.Report:
-        """Prove the ledger, the accounts and every file."""
-        return verify.verify(self.store, progress)
+    def verify(
+        self, progress: Callable[[int], None] = lambda _bytes: None, *, quick: bool = False, every_feature: bool = False
+    ) -> verify.Report:
+        """Prove the ledger, the accounts, every file, and features; ``quick``: the chain and the files' sizes alone.
+
+        A sample of the features is computed anew, or all with ``every_feature``.
+        """
+        return verify.verify(self.store, progress, quick=quick, every_feature=every_feature)
 
 
 def open(path: Source, *, read_only: bool = False, wait: float = 600.0) -> Lake:

@@ -59,6 +59,9 @@ def overview(document: dict[str, Any]) -> None:
     _line("stored", f"{sizes['bytes']:,} bytes in {sizes['files']:,} files, catalog {sizes['catalog_bytes']:,} bytes")
     _line("quarantine", f"{document['quarantine']['open']:,} open, {document['quarantine']['bytes']:,} bytes")
     _line("last entry", f"{last['seq']} {last['action']} at {last['recorded_at']} UTC")
+    for file in document["missing"]:
+        places = f"tools {', '.join(file['tools'])}; wafers {', '.join(file['wafers']) or 'none known'}"
+        _line("MISSING", f"rows of {file['table']} ({places}) of payloads {', '.join(file['missing_payloads'])}: see loadlock repair")
     for jump in document["time_jumps"]:
         _line("time jump", f"{jump['tool']} {jump['trace']} {jump['stream']}: more than a day without data inside an epoch")
     if document["tools"]:

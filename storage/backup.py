@@ -15,11 +15,12 @@ from storage.catalog import attach_sql
 from storage.errors import IntegrityError, LoadlockError
 from storage.files import fsync_folder, sha256_of, write_durably
 from storage.index import IndexDelta
+from storage.kept import FOLDER
 from storage.ledger import Entry
 from storage.mirrorbase import catalog_files
 from storage.schema import FORMAT_VERSION
 from storage.store import Change, Store
-from storage.verify import entries, files_of
+from storage.verify import entries, files_of, kept_files
 
 MANIFEST = "backup.json"
 
@@ -61,8 +62,10 @@ def backup(store: Store, folder: Path, *, actor: str, software: str, wait_s: flo
     with store.locked(wait_s):
         seq, digest = store.head()
         copy_catalog(store.path / "catalog.sqlite", folder / "catalog.sqlite")
-        known, _removed = files_of(list(entries(store)))
+        listed = list(entries(store))
+        known, _removed = files_of(listed)
         files = [_named(file, known) for file in catalog_files(store.connection, store.path)]
+        files += [{"table": FOLDER, "rows": 0, **kept} for _payload, kept in kept_files(listed).values()]
         left = [file for file in files if data and not _link(store.path / file["path"], folder / file["path"])]
         manifest = {
             "schema": 1,

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from storage.errors import IntegrityError
 from storage.files import StagedFile, Stager
 from storage.index import IndexDelta
+from storage.schema import arrow_schema
 from storage.store import Change, Store
 from storage.tracemerge import NotMergeable, gather
 from storage.upkeep import META, DataFile, Items, Upkeep, data_files, names_all, swept
@@ -149,7 +150,8 @@ def _write(upkeep: Upkeep, stager: Stager, unit: Unit, paths: Sequence[Path]) ->
     if unit.table == "traces":
         gathered = gather(paths)
         return stager.write_traces(gathered.pieces(upkeep.rules.row_group_rows), gathered.optional(), gathered.sample())
-    rows = pa.concat_tables([read(path) for path in paths])
+    schema = arrow_schema(unit.table)
+    rows = pa.concat_tables([read(path).select(schema.names).cast(schema) for path in paths])  # files differ in what may be NULL
     return stager.write(unit.table, rows.sort_by([(name, "ascending") for name in ("chamber", "trace", "ts", "seq", "stream", "position")]))
 
 

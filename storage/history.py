@@ -51,9 +51,9 @@ def _paths(staged: Iterable[StagedTraces], table: str, tool: str, ranges: Sequen
     ]
 
 
-def source(table: str, columns: str, where: str, paths: Sequence[str]) -> str:
-    """Return a query over the lake's ``table`` and the staged files at ``paths``."""
-    query = f"SELECT {columns} FROM lake.main.{table} WHERE {where}"
+def source(table: str, columns: str, where: str, paths: Sequence[str], stored: str = "") -> str:
+    """Return a query over the lake's ``table`` and the staged files at ``paths``; ``stored``: what holds for the lake's rows only."""
+    query = f"SELECT {columns} FROM lake.main.{table} WHERE {where}{stored}"
     if paths:
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
         query += f" UNION ALL SELECT {columns} FROM read_parquet([{listed}]) WHERE {where}"
@@ -87,6 +87,15 @@ class History:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.staged: list[StagedTraces] = []
+        self.without: list[str] = []
+        """Committed files that staged ones stand in for."""
+        self._stored = ""
+
+    def withdrawn(self, payloads: Sequence[str], paths: Sequence[str]) -> None:
+        """Leave out the lake's rows of ``payloads``, and the committed files at ``paths``: staged ones stand in for them."""
+        self.without = list(paths)
+        ids, files = (", ".join("'" + name.replace("'", "''") + "'" for name in names) for names in (payloads, paths))
+        self._stored = f" AND payload_id NOT IN ({ids})" + (f" AND filename NOT IN ({files})" if paths else "")
 
     def _parameters(self, tool: str, chamber: str | None, trace: str, streams: Sequence[str]) -> dict[str, object]:
         parameters: dict[str, object] = {"tool": tool, "trace": trace, "streams": list(streams)}
@@ -100,15 +109,31 @@ class History:
         where = _where(chamber, ranges)
         parameters = self._parameters(tool, chamber, trace, streams)
         columns = "stream, epoch_us(ts) AS time_us, seq, position, value, payload_id, byte_start"
-        query = source("traces", columns, where, _paths(self.staged, "traces", tool, ranges))
+        query = source("traces", columns, where, _paths(self.staged, "traces", tool, ranges), self._stored)
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq, payload_id, byte_start, position", parameters)
         contents = _contents(rows)
         if len(contents.stream) and self._has_texts(tool):
             query = source(
-                "texts", "stream, epoch_us(ts) AS time_us, seq, position, text", where, _paths(self.staged, "texts", tool, ranges)
+                "texts",
+                "stream, epoch_us(ts) AS time_us, seq, position, text",
+                where,
+                _paths(self.staged, "texts", tool, ranges),
+                self._stored,
             )
             contents.texts = _texts(self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq", parameters), contents)
         return contents
+
+    def unstored_texts(self, texts: pa.Table) -> pa.Table:
+        """Return the rows of ``texts`` that the lake does not hold yet."""
+        names = ("tool", "chamber", "trace", "stream", "seq", "ts", "position", "payload_id")
+        match = " AND ".join(f"s.{name} IS NOT DISTINCT FROM t.{name}" for name in names)
+        connection = self._store.connection
+        connection.register("some_texts", texts)
+        try:
+            found = connection.execute(f"SELECT t.* FROM some_texts t ANTI JOIN lake.main.texts s ON {match}").to_arrow_table()
+        finally:
+            connection.unregister("some_texts")
+        return found.cast(texts.schema)
 
     def has_conflicts(self, tool: str) -> bool:
         """Tell whether any conflict of ``tool`` is stored."""
@@ -122,7 +147,7 @@ class History:
     ) -> list[tuple[str, int, int, str]]:
         """Return (stream, time, seq, digest of the content) of the conflicting records that are stored."""
         columns = "stream, epoch_us(ts) AS time_us, seq, content"
-        query = source("conflicts", columns, _where(chamber, ranges), _paths(self.staged, "conflicts", tool, ranges))
+        query = source("conflicts", columns, _where(chamber, ranges), _paths(self.staged, "conflicts", tool, ranges), self._stored)
         return self._store.connection.execute(
             f"SELECT DISTINCT * FROM ({query})", self._parameters(tool, chamber, trace, streams)
         ).fetchall()
@@ -131,7 +156,7 @@ class History:
         """Return (time_us, seq) of every kept record of one stream within [lo, hi], sorted."""
         ranges = [(lo, hi)]
         where = _where(chamber, ranges) + " AND position = 1"
-        query = source("traces", "epoch_us(ts) AS time_us, seq", where, _paths(self.staged, "traces", tool, ranges))
+        query = source("traces", "epoch_us(ts) AS time_us, seq", where, _paths(self.staged, "traces", tool, ranges), self._stored)
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY time_us, seq", self._parameters(tool, chamber, trace, [stream]))
         return rows.column(0).to_numpy(), rows.column(1).to_numpy()
 

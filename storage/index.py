@@ -122,6 +122,11 @@ _WINDOW = "window_id, tool, chamber, lot, wafer, recipe, step, occurrence, start
 _FIELDS = tuple(_WINDOW.split(", "))
 
 
+def row_of(w: Window) -> tuple[Any, ...]:
+    """Return a window as the index stores it."""
+    return (w.window_id, w.tool, w.chamber, *w.context, w.occurrence, w.started_us, w.ended_us, w.complete, w.source, w.ordinal, w.revision)
+
+
 def window_of(row: Sequence[Any]) -> Window:
     """Build a window from a row of its columns, in their order."""
     return Window(**dict(zip(_FIELDS, (*row[:10], bool(row[10]), *row[11:]), strict=True)))
@@ -288,6 +293,13 @@ class Index:
         )
         return [window_of(row) for row in found]
 
+    def windows_between(self, tool: str, from_us: int, to_us: int) -> list[Window]:
+        """Return every window of ``tool`` that touches the times from ``from_us`` to ``to_us``."""
+        found = self._db.execute(
+            f"SELECT {_WINDOW} FROM window WHERE tool = ? AND started_us <= ? AND coalesce(ended_us, ?) >= ?", [tool, to_us, to_us, from_us]
+        )
+        return [window_of(row) for row in found]
+
     def windows_of_context(self, tool: str, chamber: str, context: Sequence[str | None]) -> list[Window]:
         """Return every window of a chamber with exactly this (lot, wafer, recipe, step)."""
         found = self._db.execute(
@@ -314,6 +326,7 @@ class Index:
         """Take one committed ledger entry's changes and stand at it."""
         with self._transaction():
             db = self._db
+            db.executemany("DELETE FROM payload WHERE payload_id = ?", [(name,) for name in delta.payloads_removed])
             db.executemany("INSERT OR REPLACE INTO payload VALUES (?, ?, ?, ?, ?)", delta.payloads)
             db.executemany(
                 "INSERT OR IGNORE INTO stream (tool, chamber, trace, stream, timed, period_us) VALUES (?, ?, ?, ?, ?, ?)", delta.streams
@@ -330,22 +343,7 @@ class Index:
             db.executemany("DELETE FROM window WHERE window_id = ?", [(window_id,) for window_id in delta.windows_removed])
             db.executemany(
                 f"INSERT OR REPLACE INTO window ({_WINDOW}) VALUES ({', '.join('?' * 14)})",
-                [
-                    (
-                        w.window_id,
-                        w.tool,
-                        w.chamber,
-                        *w.context,
-                        w.occurrence,
-                        w.started_us,
-                        w.ended_us,
-                        w.complete,
-                        w.source,
-                        w.ordinal,
-                        w.revision,
-                    )
-                    for w in delta.windows
-                ],
+                [row_of(window) for window in delta.windows],
             )
             db.executemany("DELETE FROM checkpoint WHERE tool = ? AND time_us >= ?", delta.checkpoints_void)
             db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", delta.checkpoints)
@@ -358,6 +356,7 @@ class Index:
             )
             db.executemany("INSERT OR REPLACE INTO dictionary VALUES (?, ?)", delta.dictionaries)
             db.executemany("INSERT OR REPLACE INTO sensor VALUES (?, ?, ?, ?, ?, ?, ?)", delta.sensors)
+            db.executemany("DELETE FROM chamber WHERE tool = ? AND chamber = ?", delta.chambers_removed)
             db.executemany("INSERT OR IGNORE INTO chamber VALUES (?, ?)", delta.chambers)
             db.executemany("INSERT OR REPLACE INTO circuit VALUES (?, ?, ?, ?, ?, ?, ?, ?)", delta.circuits)
             db.executemany("INSERT OR REPLACE INTO owed VALUES (?, ?)", [row[:2] for row in delta.owed if row[2]])
@@ -381,6 +380,7 @@ class IndexDelta:
     seq: int
     hash: str
     payloads: Iterable[tuple[str, str, str, int, int]] = ()
+    payloads_removed: Iterable[str] = ()
     streams: Iterable[tuple[str, str, str, str, bool, int]] = ()
     runs_removed: Iterable[tuple[str, str, str, str, int, int, int, int]] = ()
     runs_added: Iterable[tuple[str, str, str, str, int, int, int, int]] = ()
@@ -391,6 +391,7 @@ class IndexDelta:
     dictionaries: Iterable[tuple[str, str]] = ()
     sensors: Iterable[tuple[Any, ...]] = ()
     chambers: Iterable[tuple[str, str]] = ()
+    chambers_removed: Iterable[tuple[str, str]] = ()
     checkpoints_void: Iterable[tuple[str, int]] = ()
     checkpoints: Iterable[tuple[str, int, int, str]] = ()
     circuits: Sequence[tuple[Any, ...]] = ()

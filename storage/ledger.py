@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,6 +55,13 @@ def seal(seq: int, recorded_at: datetime, actor: str, action: str, batch_id: str
     return Entry(
         seq, recorded_at, actor, action, batch_id, text, prev_hash, entry_hash(seq, recorded_at, actor, action, batch_id, text, prev_hash)
     )
+
+
+def bodies(entries: Iterable[Entry]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (seq, body) of the entries whose body can be read; the chain's proof names the others."""
+    for entry in entries:
+        with suppress(json.JSONDecodeError):
+            yield entry.seq, json.loads(entry.body)
 
 
 def check_chain(entries: Iterable[Entry]) -> list[str]:

@@ -45,6 +45,7 @@ ORDER = {
     "quarantine_log": ("payload_id", "start"),
     "quarantine_states": ("revision",),
     "circuits_log": ("revision",),
+    "features_owed_log": ("revision",),
     "sensors": ("tool", "trace", "position", "valid_from"),
     "dictionaries": ("revision",),
     "configs": ("revision",),

@@ -121,7 +121,8 @@ CREATE OR REPLACE MACRO data_quality(tool := NULL, since := NULL, until := NULL)
          sum(p.bytes_quarantined) / nullif(sum(p.bytes_in), 0) AS quarantined_share, sum(p.frames_quarantined) AS quarantined_frames,
          sum(p.ambiguous_time) AS ambiguous_times
   FROM payloads p
-  WHERE (tool IS NULL OR p.tool = tool) AND (since IS NULL OR p.committed_at >= since::TIMESTAMP) AND (until IS NULL OR p.committed_at < until::TIMESTAMP)
+  WHERE p.state = 'committed'
+    AND (tool IS NULL OR p.tool = tool) AND (since IS NULL OR p.committed_at >= since::TIMESTAMP) AND (until IS NULL OR p.committed_at < until::TIMESTAMP)
   GROUP BY p.tool, day ORDER BY day, p.tool;
 CREATE OR REPLACE MACRO wide(tool, trace, since := NULL, until := NULL) AS TABLE
   SELECT t.chamber, t.stream, t.seq, t.ts, any_value(t.window_id) AS window_id, map_from_entries(list((t.sensor, t.value) ORDER BY t.position)) AS sensors

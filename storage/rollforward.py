@@ -53,7 +53,12 @@ def _settled_after(connection: duckdb.DuckDBPyConnection, stood: int) -> bool:
 
 
 def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: str) -> IndexDelta:
-    payloads = rows(connection, "SELECT key, payload_id, sha256, size, ledger_seq FROM lake.main.payloads WHERE ledger_seq > ?", [stood])
+    payloads = rows(
+        connection,
+        "SELECT key, payload_id, sha256, size, ledger_seq FROM lake.main.payloads WHERE state = 'committed' AND ledger_seq > ?",
+        [stood],
+    )
+    retracted = rows(connection, "SELECT payload_id FROM lake.main.payloads WHERE state <> 'committed'")
     log = rows(
         connection,
         "SELECT tool, chamber, trace, stream, timed, period_us, op, time_lo, seq_lo, time_hi, seq_hi FROM lake.main.streams_log "
@@ -82,15 +87,19 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         [stood],
     )
     chambers: set[tuple[str, str]] = set()
+    lost: set[tuple[str, str]] = set()
     touched: dict[str, int] = {}
     for entry, body in rows(connection, "SELECT seq, body FROM lake.main.ledger WHERE seq > ? ORDER BY seq", [stood]):
         content = json.loads(body)
         touched |= dict.fromkeys(content.get("tools", ()), entry)
+        left = {(tool, chamber) for tool, chamber in content.get("chambers_removed", ())}
+        chambers, lost = chambers - left, lost | left
         chambers |= {(tool, chamber or "") for tool, chamber in content.get("chambers", ())}
     return IndexDelta(
         seq,
         digest,
         payloads=payloads,
+        payloads_removed=[row[0] for row in retracted],
         streams=[(*key, *value) for key, value in streams.items()],
         runs_removed=[key for key, op in last.items() if op < 0],
         runs_added=[key for key, op in last.items() if op > 0],
@@ -101,6 +110,7 @@ def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: 
         dictionaries=rows(connection, "SELECT tool, body FROM lake.main.dictionaries WHERE revision > ? ORDER BY revision", [stood]),
         sensors=rows(connection, "SELECT tool, trace, position, sensor, unit, svid, source FROM lake.main.sensors ORDER BY valid_from"),
         chambers=chambers,
+        chambers_removed=lost,
         checkpoints_void=[(tool, -(1 << 62)) for tool in touched],
         circuits=circuits.logged(connection, stood),
         owed=rows(

@@ -389,7 +389,7 @@ def _first_body(software: str) -> dict[str, Any]:
 
 
 def _check_empty(path: Path) -> None:
-    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "staging", ".")
+    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "payloads", "staging", "walled", ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")

@@ -1,46 +1,79 @@
-"""The proof of a lake: the chain, every account, every file that a kept snapshot names, and the sums on both sides."""
+"""The proof of a lake: the chain, every account, every file that a kept snapshot names, features, and the sums on both sides."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import duckdb
 
-from storage.files import sha256_of
-from storage.ledger import Entry, check_chain
+from storage.damage import Damage, Lineage, damage_of
+from storage.featurecheck import feature_faults
+from storage.filecheck import FileCheck, Recorded
+from storage.kept import FOLDER, kept_fault
+from storage.ledger import Entry, bodies, check_chain
 from storage.rebuild import compare
 from storage.store import Store
+from storage.walled import Walled, missing_files, shortfalls, walled_files
 
+_META = "__ducklake_metadata_lake"
+_TABLES = f"(SELECT DISTINCT table_id, table_name FROM {_META}.ducklake_table)"
 FILES = (
-    "SELECT t.table_name, f.path, f.path_is_relative, f.record_count, f.file_size_bytes FROM __ducklake_metadata_lake.ducklake_data_file f "
-    "JOIN (SELECT DISTINCT table_id, table_name FROM __ducklake_metadata_lake.ducklake_table) t USING (table_id)"
+    f"SELECT f.data_file_id, t.table_name, f.path, f.path_is_relative, f.record_count, f.file_size_bytes, f.end_snapshot IS NULL "
+    f"FROM {_META}.ducklake_data_file f JOIN {_TABLES} t USING (table_id) ORDER BY f.data_file_id"
 )
+RANGES = (
+    f"SELECT s.data_file_id, c.column_name, s.min_value, s.max_value FROM {_META}.ducklake_file_column_stats s "
+    f"JOIN (SELECT DISTINCT table_id, column_id, column_name FROM {_META}.ducklake_column) c USING (table_id, column_id) "
+    "WHERE c.column_name IN ('tool', 'ts', 'seq', 'window_id', 'payload_id', 'started_at', 'wafer')"
+)
+
+
+NAMED = 20
+"""Payloads that a fault names at the most."""
+
+INGESTS = ("ingest", "reprocess")
+"""Actions whose entries name payloads that they committed."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What was proven, and the faults; empty ``faults`` means that everything held."""
+    """What was proven, and the faults; empty ``faults`` means that everything held. ``orphans`` are no fault."""
 
+    quick: bool = False
     entries: int = 0
     payloads: int = 0
     files: int = 0
     bytes: int = 0
+    windows: int = 0
     faults: list[str] = field(default_factory=list)
+    damaged: list[Damage] = field(default_factory=list)
+    missing: list[Walled] = field(default_factory=list)
+    """Files that were walled off, and of which rows are missing still."""
+    owed: int = 0
+    """Windows whose features are owed."""
+    orphans: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON document."""
         return {
             "schema": 1,
             "ok": not self.faults,
+            "quick": self.quick,
             "entries": self.entries,
             "payloads": self.payloads,
             "files": self.files,
             "bytes": self.bytes,
+            "windows": self.windows,
             "faults": self.faults,
+            "damaged": [damage.document() for damage in self.damaged],
+            "missing": [walled.document() for walled in self.missing],
+            "owed": self.owed,
+            "orphans": self.orphans,
         }
 
 
@@ -50,20 +83,57 @@ def entries(store: Store) -> Iterator[Entry]:
         yield Entry(*row)
 
 
-def verify(store: Store, progress: Callable[[int], None] = lambda _bytes: None) -> Report:
-    """Prove the lake and return the report; ``progress`` is told the bytes read."""
-    report = Report()
+def verify(
+    store: Store, progress: Callable[[int], None] = lambda _bytes: None, *, quick: bool = False, every_feature: bool = False
+) -> Report:
+    """Prove the lake and return the report; ``progress`` is told the bytes read.
+
+    ``quick``: the chain, and that every file is there with its size. ``every_feature``: all features and not a sample of them.
+    """
+    report = Report(quick)
     listed = list(entries(store))
     report.entries = len(listed)
     report.faults += check_chain(listed)
     known, removed = files_of(listed)
-    _accounts(store, listed, report)
-    _files(store, known, report, progress)
-    current = {path for path, _ in _catalog_files(store, current=True)}
+    files = catalog_files(store, known)
+    lineage = Lineage(listed)
+    walled = {one.damage.path for one in walled_files(listed)}
+    files = [(recorded, in_use) for recorded, in_use in files if in_use or recorded.path not in walled]  # for old snapshots they are gone
+    _check_files(store, files, lineage, report, progress)
+    current = {recorded.path for recorded, in_use in files if in_use}
     for path in sorted(set(known) - removed - current):
         report.faults.append(f"{path}: the ledger committed this file and nothing removed it, but the catalog does not name it")
+    kept = kept_files(listed)
+    _check_kept(store, kept, report)
+    report.orphans = orphans(store, {recorded.path for recorded, _ in files} | set(kept))
+    try:
+        report.missing = missing_files(store, listed)
+        report.owed = int(store.rows("SELECT count(*) FROM features_owed")[0][0])
+    except duckdb.Error as error:
+        report.faults.append(f"what is missing can't be told ({str(error).splitlines()[0]})")
+    report.faults += [f"missing: {one.text()}" for one in report.missing]
+    if quick:
+        return report
+    _accounts(store, listed, report)
     report.faults += compare(store)
+    try:
+        with _uncached(store):
+            report.windows, faults = feature_faults(store, every=every_feature)
+        report.faults += faults
+    except duckdb.Error as error:
+        report.faults.append(f"features: they can't be computed anew ({str(error).splitlines()[0]})")
     return report
+
+
+@contextmanager
+def _uncached(store: Store) -> Iterator[None]:
+    """Read files as they are on disk now, not as an earlier query found them (a writer keeps no cache)."""
+    store.connection.execute("SET enable_external_file_cache = false")
+    try:
+        yield
+    finally:
+        if store.read_only:
+            store.connection.execute("RESET enable_external_file_cache")
 
 
 def files_of(listed: list[Entry]) -> tuple[dict[str, dict[str, Any]], set[str]]:
@@ -94,55 +164,81 @@ def _accounts(store: Store, listed: list[Entry], report: Report) -> None:
             )
     stored = {row[0] for row in rows}
     for entry in listed:
-        named = [item["payload_id"] for item in json.loads(entry.body).get("payloads", ())] if entry.action == "ingest" else []
+        named = [item["payload_id"] for item in json.loads(entry.body).get("payloads", ())] if entry.action in INGESTS else []
         report.faults += [f"ledger entry {entry.seq}: payload {name} has no account" for name in named if name not in stored]
     sums = (("traces", "samples"), ("events", "events"))
     for table, figure in sums:
         found, booked = store.rows(
-            f"SELECT (SELECT count(*) FROM lake.main.{table}), (SELECT coalesce(sum({figure}), 0) FROM lake.main.payloads)"
+            f"SELECT (SELECT count(*) FROM lake.main.{table}), "
+            f"(SELECT coalesce(sum({figure}), 0) FROM lake.main.payloads WHERE state = 'committed')"
         )[0]
         if found != booked:
-            report.faults.append(f"{table}: {found} rows are stored, the accounts hold {booked}")
+            report.faults.append(f"{table}: {found} rows are stored, the accounts hold {booked}{_short(store, table)}")
 
 
-def _catalog_files(store: Store, *, current: bool = False) -> list[tuple[str, tuple[int, int]]]:
-    """Return (path relative to the lake, (rows, size)) of every file that a kept snapshot names."""
-    where = " WHERE f.end_snapshot IS NULL" if current else ""
+def _short(store: Store, table: str) -> str:
+    """Say which payloads it is."""
+    try:
+        short = shortfalls(store, table).items()
+    except duckdb.Error:  # a damaged file, which is named on its own
+        return ""
+    return ": " + "; ".join([f"{stored} of {booked} of payload {name}" for name, (stored, booked) in short][:NAMED])
+
+
+def catalog_files(store: Store, known: dict[str, dict[str, Any]]) -> list[tuple[Recorded, bool]]:
+    """Return every file that a kept snapshot names, and whether the newest does; ``known``: the ledger's records of files."""
+    ranges: dict[int, dict[str, tuple[str | None, str | None]]] = {}
+    for number, column, least, greatest in store.rows(RANGES):
+        ranges.setdefault(number, {})[column] = (least, greatest)
     found = []
-    for table, path, relative, count, size in store.rows(FILES + where):
+    for number, table, path, relative, count, size, in_use in store.rows(FILES):
         full = store.data / "main" / table / path if relative else Path(path)
-        found.append((full.relative_to(store.path).as_posix() if full.is_relative_to(store.path) else str(full), (int(count), int(size))))
+        name = full.relative_to(store.path).as_posix() if full.is_relative_to(store.path) else str(full)
+        found.append((Recorded(name, table, known.get(name), int(count), int(size), ranges.get(number, {})), bool(in_use)))
     return found
 
 
-def _files(store: Store, known: dict[str, dict[str, Any]], report: Report, progress: Callable[[int], None]) -> None:
-    seen: set[str] = set()
-    for path, (count, size) in _catalog_files(store):
+def orphans(store: Store, named: set[str]) -> list[str]:
+    """Return the data files and kept payloads that nothing names, relative to the lake: what interrupted runs left."""
+    files = [path for folder in (store.data / "main", store.path / FOLDER) for path in folder.rglob("*") if path.is_file()]
+    return sorted({path.relative_to(store.path).as_posix() for path in files} - named)
+
+
+def kept_files(listed: list[Entry]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return path -> (payload id, what the ledger keeps of the file) of the payloads that the lake keeps."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for _, body in bodies(listed):
+        named = [*body.get("payloads", ()), *body.get("kept_again", ())]
+        found |= {item["kept"]["path"]: (item["payload_id"], item["kept"]) for item in named if "kept" in item}
+    return found
+
+
+def _check_kept(store: Store, kept: dict[str, tuple[str, dict[str, Any]]], report: Report) -> None:
+    for path, (payload_id, entry) in kept.items():
         report.files += 1
-        if path in seen:
-            report.faults.append(f"{path}: the catalog names this file twice")
-        seen.add(path)
-        fault = _file_fault(store.path / path, known.get(path), count, size)
+        fault = kept_fault(store.path, entry, quick=report.quick)
         if fault:
             report.faults.append(f"{path}: {fault}")
+            report.damaged.append(Damage(path, FOLDER, fault, 0, None, [], [], [payload_id]))
         else:
-            report.bytes += size
-            progress(size)
+            report.bytes += entry["size"]
 
 
-def _file_fault(path: Path, entry: dict[str, Any] | None, count: int, size: int) -> str | None:
-    if not path.exists():
-        return "missing"
-    if entry is None:
-        return "no ledger entry names this file"
-    if path.stat().st_size != entry["size"] or size != entry["size"]:
-        return f"{path.stat().st_size} bytes on disk, {entry['size']} in the ledger, {size} in the catalog"
-    if sha256_of(path) != entry["sha256"]:
-        return "its SHA-256 is not the one in the ledger"
-    try:
-        rows = pq.ParquetFile(path).metadata.num_rows
-    except Exception as error:  # any reader's complaint is a finding about the file
-        return f"unreadable: {error}"
-    if rows != entry["rows"] or count != entry["rows"]:
-        return f"{rows} rows in the file, {entry['rows']} in the ledger, {count} in the catalog"
-    return None
+def _check_files(
+    store: Store, files: list[tuple[Recorded, bool]], lineage: Lineage, report: Report, progress: Callable[[int], None]
+) -> None:
+    seen: set[str] = set()
+    check = FileCheck()
+    for recorded, _ in files:
+        report.files += 1
+        if recorded.path in seen:
+            report.faults.append(f"{recorded.path}: the catalog names this file twice")
+            continue
+        seen.add(recorded.path)
+        fault = check.fault(store.path / recorded.path, recorded, quick=report.quick)
+        if fault:
+            report.faults.append(f"{recorded.path}: {fault}")
+            report.damaged.append(damage_of(store, lineage, recorded, fault))
+        else:
+            report.bytes += recorded.size
+            progress(recorded.size)

@@ -30,6 +30,8 @@ def _span(options: argparse.Namespace) -> dict[str, Any]:
 
 def show(options: argparse.Namespace) -> int:
     """Print one span: reason and bytes."""
+    from ingest.sml import hex_dump
+
     span = _span(options)
     if options.json:
         print_json({"schema": 1, **span, "bytes": bytes(span["bytes"]).hex()})
@@ -37,10 +39,7 @@ def show(options: argparse.Namespace) -> int:
     data = bytes(span.pop("bytes"))
     for name, value in span.items():
         print(f"{name:14} {value}")
-    for offset in range(0, min(len(data), 4096), 16):
-        piece = data[offset : offset + 16]
-        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in piece)
-        print(f"{span['start'] + offset:10d}  {piece.hex(' '):47}  {text}")
+    print("\n".join(hex_dump(data[:4096], span["start"])))
     if len(data) > 4096:
         print(f"... {len(data) - 4096} more bytes; 'loadlock quarantine export' writes all of them")
     return 0

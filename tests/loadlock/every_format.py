@@ -59,7 +59,7 @@ def write_traces(path: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Ingest the sample by both writers, replay what it rejects, then the other formats."""
+    """Ingest the sample by both writers, replay what it rejects, prove the lake; then the other formats."""
     sample = (SAMPLE / "loadlock.toml").read_text(encoding="utf-8")
     for writer in ("pages", "pyarrow"):
         (folder / "loadlock.toml").write_text(f'{sample}\n[lake]\nwriter = "{writer}"\n', encoding="utf-8")
@@ -70,6 +70,7 @@ def main(folder: Path) -> None:
             assert lake.ingest(late).records["duplicate"]  # read back and compared
             assert first.records["conflict"]
             assert lake.replay().payloads["seen"]
+            assert not lake.verify().faults
     write_tables(folder / "drop")
     write_traces(folder / "drop" / "many.hsms")
     with loadlock.open(folder / "narrow.lake") as lake:
