@@ -48,6 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
 
+    watch = command("watch", "ingest whatever lands in a folder, until stopped", "loadlock watch drop/ --config fab.toml --lake fab.lake")
+    watch.add_argument("folder", metavar="DIR")
+    watch.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
+    watch.add_argument("--tool", help="the tool that the data come from")
+    watch.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
+    watch.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
+    watch.add_argument("--settle", type=float, default=2.0, metavar="SECONDS", help="a file unchanged for so long is whole (default 2)")
+    watch.add_argument("--retry", type=float, default=60.0, metavar="SECONDS", help="when to try again what was put off (default 60)")
+
     sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')
     sql.add_argument("query", metavar="QUERY")
     sql.add_argument("--format", choices=("table", "csv", "json", "jsonl", "parquet", "arrow"), default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import datetime
 from typing import IO, Any
 
 from ingest.receipts import Summary
@@ -48,6 +49,21 @@ def receipt(summary: Summary, options: argparse.Namespace) -> None:
         print(f"next: loadlock quarantine list --lake {lake}")
     elif counts["committed"]:
         print(f'next: loadlock sql "select tool, trace, count(*) as samples from traces group by all" --lake {lake}')
+
+
+def batch_line(summary: Summary, waiting: int, moment: datetime) -> str:
+    """Return a batch of ``watch`` on one line: what became of its files, what was kept, what was not, how long it took."""
+    states = ", ".join(f"{number} {state}" for state, number in summary.payloads.items() if number and state != "seen")
+    parts = [states or "nothing", f"{summary.records['accepted']:,} records, {summary.samples:,} samples"]
+    walled = (
+        (summary.records["duplicate"], "duplicate"),
+        (summary.records["conflict"], "conflicts"),
+        (summary.frames["quarantined"], "quarantined"),
+        (waiting, "files waiting"),
+    )
+    parts += [f"{number:,} {name}" for number, name in walled if number]
+    parts += sorted({str(receipt.reason) for receipt in summary.receipts if receipt.state in ("refused", "deferred")})[:1]
+    return f"{moment:%Y-%m-%d %H:%M:%S} {'; '.join(parts)}; {summary.seconds:.2f} s"
 
 
 def overview(document: dict[str, Any]) -> None:
