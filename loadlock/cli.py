@@ -64,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("--as-of", type=int, metavar="SNAPSHOT", help="query the lake as it was at a snapshot")
 
     command("shell", "an interactive SQL prompt", "loadlock shell --lake fab.lake")
-    command("status", "tools, rows, gaps, quarantine, sizes", "loadlock status --lake fab.lake")
+    status = command(
+        "status", "tools, last data, rate, lag, gaps, quarantine, circuits, sizes", "loadlock status --watch 5 --lake fab.lake"
+    )
+    status.add_argument(
+        "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="show it anew so often (default 2), until Ctrl-C"
+    )
 
     quarantine = commands.add_parser("quarantine", help="what could not be understood").add_subparsers(
         dest="action", metavar="ACTION", required=True

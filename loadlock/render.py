@@ -75,10 +75,38 @@ def overview(document: dict[str, Any]) -> None:
     _line("stored", f"{sizes['bytes']:,} bytes in {sizes['files']:,} files, catalog {sizes['catalog_bytes']:,} bytes")
     _line("quarantine", f"{document['quarantine']['open']:,} open, {document['quarantine']['bytes']:,} bytes")
     _line("last entry", f"{last['seq']} {last['action']} at {last['recorded_at']} UTC")
+    if document["features_owed"]:
+        _line("owed", f"features of {document['features_owed']:,} windows, made up by one of the next ingests")
+    for circuit in document["circuits"]:
+        _line(f"circuit {circuit['state']}", f"{circuit['circuit']}: {circuit['reason']}; tried again at {circuit['retry_at']} UTC")
     for jump in document["time_jumps"]:
         _line("time jump", f"{jump['tool']} {jump['trace']} {jump['stream']}: more than a day without data inside an epoch")
     if document["tools"]:
-        table(document["tools"], "")
+        print()
+        table([_tool(tool) for tool in document["tools"]], "")
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool's row for people: times to the second, spans of time in their largest unit."""
+    return {
+        "tool": tool["tool"],
+        "rows": f"{tool['rows']:,}",
+        "last sample": (tool["last_ts"] or "")[:19],
+        "arrived": f"{span(tool['silent_s'])} ago" if tool["silent_s"] is not None else "",
+        "lag": span(tool["lag_s"]),
+        "samples/s": f"{tool['samples_per_s']:,.1f}",
+        **{name: tool[name] for name in ("gaps", "conflicts", "quarantined", "circuit")},
+    }
+
+
+def span(seconds: float | None) -> str:
+    """Return a span of time in its largest whole unit."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,.0f} s"
 
 
 def table(items: list[dict[str, Any]], empty: str) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from storage.errors import Busy
 
-
 POLL_S = 0.1
 """The longest that a waiting thread does not look up."""
 

@@ -57,8 +57,16 @@ def run(options: argparse.Namespace) -> int:
         say(str(error), "error", level="error", kind=type(error).__name__, exit_code=error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
-        say("interrupted; nothing half done was kept, the next run goes on", "interrupted", level="warning")
-        return 130
+        return _interrupted()
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # how DuckDB reports Ctrl-C
+            raise
+        return _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+
+
+def _interrupted() -> int:
+    say("interrupted; nothing half done was kept, the next run goes on", "interrupted", level="warning")
+    return 130

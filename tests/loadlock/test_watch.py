@@ -18,7 +18,7 @@ import pytest
 import loadlock
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "faults"))
-from running import Running, data_files, eventually, lock_held  # noqa: E402
+from running import Running, data_files, eventually, lock_held
 
 RUN = Callable[..., Any]
 SETTLE_S = "0.3"
@@ -143,7 +143,9 @@ def test_a_link_that_leads_outside_is_refused_in_words_for_machines_too(copy: An
 def test_files_of_a_tool_whose_circuit_is_open_stay_and_are_taken_later(copy: Any, loadlock_process: RUN) -> None:
     config = copy.folder / "strict.toml"
     # one table a tool, so that the tool is known without reading
-    text = copy.config.read_text().replace('match = "drop/*.csv"', 'match = "drop/{tool}/*.csv"').replace('tool = { column = "TOOL" }\n', "")
+    text = (
+        copy.config.read_text().replace('match = "drop/*.csv"', 'match = "drop/{tool}/*.csv"').replace('tool = { column = "TOOL" }\n', "")
+    )
     config.write_text(text + "[circuit]\nminimum_frames = 10\n")
     copy.first.unlink()
     good = [row.replace("P1,", ",", 1) for row in copy.rows([1])]
