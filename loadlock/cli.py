@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
     ingest.add_argument("--key", help="idempotency key of a single payload")
     ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
+    ingest.add_argument("--metrics", metavar="FILE", help="write Prometheus metrics of the lake to FILE (NAME.prom) afterwards")
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
 
     watch = command("watch", "ingest whatever lands in a folder, until stopped", "loadlock watch drop/ --config fab.toml --lake fab.lake")
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--tool", help="the tool that the data come from")
     watch.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
     watch.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
+    watch.add_argument("--metrics", metavar="FILE", help="write Prometheus metrics of the lake to FILE (NAME.prom) after each batch")
     watch.add_argument("--settle", type=float, default=2.0, metavar="SECONDS", help="a file unchanged for so long is whole (default 2)")
     watch.add_argument("--retry", type=float, default=60.0, metavar="SECONDS", help="when to try again what was put off (default 60)")
 

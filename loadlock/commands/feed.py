@@ -65,6 +65,7 @@ def ingest(options: argparse.Namespace) -> int:
             )
             if lake.last_upkeep:
                 say(lake.last_upkeep, "maintenance", level="warning")
+            write_metrics(options, lake)
     except Busy as error:
         summary = Summary()
         summary.busy = str(error)
@@ -73,6 +74,17 @@ def ingest(options: argparse.Namespace) -> int:
     if summary.busy:
         say(summary.busy, "busy", level="warning")
     return answer(options, summary)
+
+
+def write_metrics(options: argparse.Namespace, lake: Any) -> None:
+    """Write the metrics where ``--metrics`` asks for them; where that fails it is said, and no more: the data are committed."""
+    if options.metrics:
+        from loadlock.metrics import write
+
+        try:
+            write(lake, Path(options.metrics))
+        except Busy as error:
+            say(str(error), "metrics", level="warning")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loadlock.commands.feed import COMPILING
+from loadlock.commands.feed import COMPILING, write_metrics
 from loadlock.commands.shared import open_lake, print_json
 from loadlock.say import say
 
@@ -37,11 +37,13 @@ def watch(options: argparse.Namespace) -> int:
             print_json(summary.document() | {"waiting": waiting}, flush=True)
         else:
             print(batch_line(summary, waiting, lake.store.clock()), flush=True)
+        write_metrics(options, lake)
 
     with _stoppable() as stop, open_lake(options, read_only=False) as lake:
         lake.configuration(options.config)
         wishes = Wishes(options.tool, options.format, options.jobs, options.settle, options.retry)
         watching = Watch(lake, folder, wishes, emit, say)
+        write_metrics(options, lake)
         say(f"watching {folder}", "watching")
         watching.run(stop)
         say(f"stopped after {watching.batches} batches; nothing is under way", "stopped")

@@ -12,7 +12,7 @@ from typing import Any
 import loadlock
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "faults"))
-from running import Running  # noqa: E402
+from running import Running
 
 RUN = Callable[..., Any]
 BY_ROWS = "select tool, count(*), max(ts) from traces group by tool order by tool"
