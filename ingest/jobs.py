@@ -38,11 +38,16 @@ class _Worker(threading.Thread):
         self.bytes = 0
         self.summary: Summary | None = None
         self.error: BaseException | None = None
+        self.ended = threading.Event()
+        """Waited for in place of ``join``, which believes a thread to have ended once it was itself interrupted (CPython before 3.13)."""
+
+    def _heed(self) -> None:
+        if self._stop_asked.is_set():
+            raise _Stopped
 
     def _watched(self, progress: Progress | None) -> Progress:
         def report(batch: Batch, position: int) -> None:
-            if self._stop_asked.is_set():
-                raise _Stopped
+            self._heed()
             if progress:
                 progress(batch, position)
 
@@ -55,20 +60,22 @@ class _Worker(threading.Thread):
 
     def _items(self) -> Iterator[Delivery | Skipped]:
         while (item := self.waiting.get()) is not None:
-            if self._stop_asked.is_set():
-                raise _Stopped
+            self._heed()
             yield item
 
     def run(self) -> None:
         """Ingest until there is no more; an error stops the other workers."""
         try:
             with self._store.twin() as store, store.single_threaded():
+                store.on_wait = self._heed
                 self.summary = pipeline.ingest(store, self._items(), self._settings)
         except _Stopped:
             pass
         except BaseException as error:
             self.error = error
             self._stop_asked.set()
+        finally:
+            self.ended.set()
 
 
 def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings, jobs: int) -> Summary:
@@ -94,16 +101,10 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
             if tool not in worker_of:
                 worker_of[tool] = min(workers, key=lambda worker: worker.bytes)
             worker_of[tool].give(item)
-        for worker in workers:
-            worker.waiting.put(None)
-        for worker in workers:
-            worker.join()
+        _end(workers)
     except BaseException:
         stop.set()
-        for worker in workers:
-            worker.waiting.put(None)
-        for worker in workers:
-            worker.join()
+        _end(workers)
         raise
     for worker in workers:
         for name, seconds in worker.stages.seconds.items():
@@ -114,6 +115,15 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     summary = merged([worker.summary for worker in workers if worker.summary is not None], lambda source: place[source])
     summary.seconds = round(time.monotonic() - begin, 6)
     return summary
+
+
+def _end(workers: Iterable[_Worker]) -> None:
+    """Let ``workers`` finish what they were given, and wait for them."""
+    started = [worker for worker in workers if worker.ident is not None]
+    for worker in started:
+        worker.waiting.put(None)
+    for worker in started:
+        worker.ended.wait()
 
 
 def merged(parts: Iterable[Summary], place_of: Callable[[str], int]) -> Summary:

@@ -46,7 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
     ingest.add_argument("--key", help="idempotency key of a single payload")
     ingest.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
+    ingest.add_argument("--metrics", metavar="FILE", help="write Prometheus metrics of the lake to FILE (NAME.prom) afterwards")
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
+
+    watch = command("watch", "ingest whatever lands in a folder, until stopped", "loadlock watch drop/ --config fab.toml --lake fab.lake")
+    watch.add_argument("folder", metavar="DIR")
+    watch.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
+    watch.add_argument("--tool", help="the tool that the data come from")
+    watch.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
+    watch.add_argument("--jobs", type=int, default=1, metavar="N", help="threads, each with tools of its own (default 1)")
+    watch.add_argument("--metrics", metavar="FILE", help="write Prometheus metrics of the lake to FILE (NAME.prom) after each batch")
+    watch.add_argument("--settle", type=float, default=2.0, metavar="SECONDS", help="a file unchanged for so long is whole (default 2)")
+    watch.add_argument("--retry", type=float, default=60.0, metavar="SECONDS", help="when to try again what was put off (default 60)")
 
     sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')
     sql.add_argument("query", metavar="QUERY")
@@ -55,7 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("--as-of", type=int, metavar="SNAPSHOT", help="query the lake as it was at a snapshot")
 
     command("shell", "an interactive SQL prompt", "loadlock shell --lake fab.lake")
-    command("status", "tools, rows, gaps, quarantine, sizes", "loadlock status --lake fab.lake")
+    status = command(
+        "status", "tools, last data, rate, lag, gaps, quarantine, circuits, sizes", "loadlock status --watch 5 --lake fab.lake"
+    )
+    status.add_argument(
+        "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="show it anew so often (default 2), until Ctrl-C"
+    )
 
     quarantine = commands.add_parser("quarantine", help="what could not be understood").add_subparsers(
         dest="action", metavar="ACTION", required=True

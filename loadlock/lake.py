@@ -22,7 +22,7 @@ from ingest.timing import Stages
 from loadlock import __version__
 from storage import digest, expiry, maintenance, sweeping, verify
 from storage.catalog import open_catalog, show_views
-from storage.circuits import Circuit
+from storage.circuits import OPEN, TOOL, Circuit
 from storage.errors import KeyReused, LoadlockError
 from storage.store import Step, Store, create, exists, no_step
 from storage.upkeep import Items, Upkeep
@@ -125,9 +125,17 @@ class Lake:
             found = sources.deliveries([Path(path) for path in paths], settings.config, tool=tool, format=format, key=key)
         summary = workers.ingest(self.store, found, settings, jobs)
         self.last_timings = settings.stages.seconds
-        if settings.config.maintenance.auto and not dry_run and not summary.busy:
-            self.last_upkeep = maintenance.run_when_due(upkeep.keeping(self.store, settings, wait_s=UPKEEP_WAIT_S))
+        if not dry_run and not summary.busy:
+            self._maintain(settings)
         return summary
+
+    def maintain(self) -> None:
+        """Do the maintenance that is due, if the configuration lets it run by itself; an ingest does so when it is done."""
+        self._maintain(self._settings(None))
+
+    def _maintain(self, settings: intake.Settings) -> None:
+        if settings.config.maintenance.auto:
+            self.last_upkeep = maintenance.run_when_due(upkeep.keeping(self.store, settings, wait_s=UPKEEP_WAIT_S))
 
     def replay(self, ids: Iterable[str] = (), *, config: Config | Source | None = None) -> Summary:
         """Decode quarantined spans again, all open ones or those of ``ids``, with today's code and configuration."""
@@ -168,6 +176,16 @@ class Lake:
     def reset_circuit(self, tool: str, *, reason: str) -> list[Circuit]:
         """Close the circuit of ``tool`` by hand; the ledger keeps who did it, and why. Returns what was not closed."""
         return circuits.reset(self.store, tool, reason=reason, actor=actor(), software=__version__, wait_s=self.wait_s)
+
+    def configuration(self, config: Config | Source | None = None) -> Config:
+        """Return the configuration in force; ``config``, where given, is it from now on."""
+        return self._settings(config).config
+
+    def open_circuits(self) -> frozenset[str]:
+        """Return the tools whose circuit is open, so that nothing of theirs is taken yet."""
+        now_us = circuits.microseconds(self.store.clock())
+        self.store.ensure_index(self.wait_s)
+        return frozenset(found.tool for found in self.store.index.circuits() if found.kind == TOOL and found.at(now_us) == OPEN)
 
     def _settings(
         self, config: Config | Source | None, *, dry_run: bool = False, progress: intake.Progress | None = None

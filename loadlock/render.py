@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import datetime
 from typing import IO, Any
 
 from ingest.receipts import Summary
@@ -50,6 +51,21 @@ def receipt(summary: Summary, options: argparse.Namespace) -> None:
         print(f'next: loadlock sql "select tool, trace, count(*) as samples from traces group by all" --lake {lake}')
 
 
+def batch_line(summary: Summary, waiting: int, moment: datetime) -> str:
+    """Return a batch of ``watch`` on one line: what became of its files, what was kept, what was not, how long it took."""
+    states = ", ".join(f"{number} {state}" for state, number in summary.payloads.items() if number and state != "seen")
+    parts = [states or "nothing", f"{summary.records['accepted']:,} records, {summary.samples:,} samples"]
+    walled = (
+        (summary.records["duplicate"], "duplicate"),
+        (summary.records["conflict"], "conflicts"),
+        (summary.frames["quarantined"], "quarantined"),
+        (waiting, "files waiting"),
+    )
+    parts += [f"{number:,} {name}" for number, name in walled if number]
+    parts += sorted({str(receipt.reason) for receipt in summary.receipts if receipt.state in ("refused", "deferred")})[:1]
+    return f"{moment:%Y-%m-%d %H:%M:%S} {'; '.join(parts)}; {summary.seconds:.2f} s"
+
+
 def overview(document: dict[str, Any]) -> None:
     """Print a status document."""
     rows, sizes, last = document["rows"], document["sizes"], document["last_entry"]
@@ -62,10 +78,38 @@ def overview(document: dict[str, Any]) -> None:
     for file in document["missing"]:
         places = f"tools {', '.join(file['tools'])}; wafers {', '.join(file['wafers']) or 'none known'}"
         _line("MISSING", f"rows of {file['table']} ({places}) of payloads {', '.join(file['missing_payloads'])}: see loadlock repair")
+    if document["features_owed"]:
+        _line("owed", f"features of {document['features_owed']:,} windows, made up by one of the next ingests")
+    for circuit in document["circuits"]:
+        _line(f"circuit {circuit['state']}", f"{circuit['circuit']}: {circuit['reason']}; tried again at {circuit['retry_at']} UTC")
     for jump in document["time_jumps"]:
         _line("time jump", f"{jump['tool']} {jump['trace']} {jump['stream']}: more than a day without data inside an epoch")
     if document["tools"]:
-        table(document["tools"], "")
+        print()
+        table([_tool(tool) for tool in document["tools"]], "")
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool's row for people: times to the second, spans of time in their largest unit."""
+    return {
+        "tool": tool["tool"],
+        "rows": f"{tool['rows']:,}",
+        "last sample": (tool["last_ts"] or "")[:19],
+        "arrived": f"{span(tool['silent_s'])} ago" if tool["silent_s"] is not None else "",
+        "lag": span(tool["lag_s"]),
+        "samples/s": f"{tool['samples_per_s']:,.1f}",
+        **{name: tool[name] for name in ("gaps", "conflicts", "quarantined", "circuit")},
+    }
+
+
+def span(seconds: float | None) -> str:
+    """Return a span of time in its largest whole unit."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,.0f} s"
 
 
 def table(items: list[dict[str, Any]], empty: str) -> None:

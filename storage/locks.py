@@ -6,20 +6,33 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import Busy
 
+POLL_S = 0.1
+"""The longest that a waiting thread does not look up."""
+
+Waiting = Callable[[], None]
+"""Called while a lock is waited for; what it raises ends the wait."""
+
+
+def on_and_on() -> None:
+    """Wait as long as patience lasts."""
+
 
 @contextmanager
-def in_turn(turn: threading.Lock, wait_s: float) -> Iterator[None]:
+def in_turn(turn: threading.Lock, wait_s: float, waiting: Waiting = on_and_on) -> Iterator[None]:
     """Hold ``turn``, which the threads of a process share: they need not poll for the file."""
-    if not turn.acquire(timeout=max(0.0, wait_s)):
-        raise Busy(
-            f"another worker of this process has held the writer lock for {wait_s:g} s; nothing was changed. Run the same command again"
-        )
+    deadline = time.monotonic() + wait_s
+    while not turn.acquire(timeout=max(0.0, min(POLL_S, deadline - time.monotonic()))):
+        waiting()
+        if time.monotonic() >= deadline:
+            raise Busy(
+                f"another worker of this process has held the writer lock for {wait_s:g} s; nothing was changed. Run the same command again"
+            )
     try:
         yield
     finally:
@@ -27,17 +40,17 @@ def in_turn(turn: threading.Lock, wait_s: float) -> Iterator[None]:
 
 
 @contextmanager
-def writer_lock(path: Path, wait_s: float) -> Iterator[None]:
+def writer_lock(path: Path, wait_s: float, waiting: Waiting = on_and_on) -> Iterator[None]:
     """Hold the lake's writer lock; raise :class:`Busy` when it was not to be had within ``wait_s`` seconds."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        _acquire(fd, path, wait_s)
+        _acquire(fd, path, wait_s, waiting)
         yield
     finally:
         os.close(fd)
 
 
-def _acquire(fd: int, path: Path, wait_s: float) -> None:
+def _acquire(fd: int, path: Path, wait_s: float, waiting: Waiting) -> None:
     deadline = time.monotonic() + wait_s
     pause_s = 0.002
     while True:
@@ -45,13 +58,14 @@ def _acquire(fd: int, path: Path, wait_s: float) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
+            waiting()
             if time.monotonic() >= deadline:
                 raise Busy(
                     f"{path}: another process has held the writer lock for {wait_s:g} s; nothing was changed. "
                     "Run the same command again, or give it more patience with --wait SECONDS"
                 ) from None
             time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, 0.1)
+            pause_s = min(pause_s * 1.5, POLL_S)
 
 
 class Mark:

@@ -23,7 +23,7 @@ from storage.errors import CatalogDown, IntegrityError, NewerLake, NoLake, Store
 from storage.files import StagedFile, write_durably
 from storage.index import Head, Index, IndexDelta
 from storage.keeper import Keeper, check_catalog
-from storage.locks import in_turn, writer_lock
+from storage.locks import Waiting, in_turn, on_and_on, writer_lock
 from storage.mirror import Mirror
 from storage.mirrorbase import inlined, inlined_tables
 from storage.patience import patiently
@@ -105,6 +105,7 @@ class Store:
         self.connection = patiently_connected(self._connect)
         self._index: Index | None = None
         self._turn = threading.Lock()
+        self.on_wait: Waiting = on_and_on
         self._keeper = Keeper(path, Mirror(path / "mirror"))
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
@@ -125,6 +126,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connection and the index."""
+        self.connection.interrupt()  # a query that was broken off runs on otherwise, and would be waited for
         self.connection.close()
         if self._index is not None:
             self._index.close()
@@ -186,7 +188,7 @@ class Store:
     @contextmanager
     def locked(self, wait_s: float) -> Iterator[None]:
         """Hold the writer lock with the index rolled forward to the ledger's head."""
-        with in_turn(self._turn, wait_s), writer_lock(self.path / "lock", wait_s):
+        with in_turn(self._turn, wait_s, self.on_wait), writer_lock(self.path / "lock", wait_s, self.on_wait):
             self.on_step("lock_held")
             acknowledged = self.index.head()
             roll_forward(self.connection, self.index)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from loadlock.say import say
 from storage.errors import LoadlockError
 
 Command = Callable[[argparse.Namespace], int]
@@ -14,6 +15,7 @@ Command = Callable[[argparse.Namespace], int]
 COMMANDS = {
     "init": "feed:init",
     "ingest": "feed:ingest",
+    "watch": "watching:watch",
     "sql": "query:sql",
     "shell": "query:shell",
     "status": "query:status",
@@ -56,11 +58,19 @@ def run(options: argparse.Namespace) -> int:
         command: Command = getattr(import_module(f"loadlock.commands.{module}"), function)
         return command(options)
     except LoadlockError as error:
-        print(f"loadlock: {error}", file=sys.stderr)
+        say(str(error), "error", level="error", kind=type(error).__name__, exit_code=error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
-        print("loadlock: interrupted; nothing half done was kept, the next run goes on", file=sys.stderr)
-        return 130
+        return _interrupted()
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # how DuckDB reports Ctrl-C
+            raise
+        return _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+
+
+def _interrupted() -> int:
+    say("interrupted; nothing half done was kept, the next run goes on", "interrupted", level="warning")
+    return 130

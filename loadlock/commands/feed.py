@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from loadlock.commands.shared import lake_path, open_lake, print_json
+from loadlock.say import say
 from storage.errors import Busy
+
+COMPILING = "compiling the kernels for this machine, once per version; this takes about a minute"
 
 
 def init(options: argparse.Namespace) -> int:
@@ -45,7 +48,7 @@ def ingest(options: argparse.Namespace) -> int:
             if not Path(source).exists():
                 raise UsageError(f"{source}: no such file or folder")
     if is_cold():
-        print("loadlock: compiling the kernels for this machine, once per version; this takes about a minute", file=sys.stderr)
+        say(COMPILING, "compiling")
     data = sys.stdin.buffer.read() if stdin else None
     try:
         with _target(options) as lake, progress(options) as report:
@@ -61,15 +64,27 @@ def ingest(options: argparse.Namespace) -> int:
                 progress=report,
             )
             if lake.last_upkeep:
-                print(f"loadlock: {lake.last_upkeep}", file=sys.stderr)
+                say(lake.last_upkeep, "maintenance", level="warning")
+            write_metrics(options, lake)
     except Busy as error:
         summary = Summary()
         summary.busy = str(error)
     for line in summary.skipped:
-        print(f"loadlock: skipped {line}", file=sys.stderr)
+        say(f"skipped {line}", "skipped", level="warning")
     if summary.busy:
-        print(f"loadlock: {summary.busy}", file=sys.stderr)
+        say(summary.busy, "busy", level="warning")
     return answer(options, summary)
+
+
+def write_metrics(options: argparse.Namespace, lake: Any) -> None:
+    """Write the metrics where ``--metrics`` asks for them; where that fails it is said, and no more: the data are committed."""
+    if options.metrics:
+        from loadlock.metrics import write
+
+        try:
+            write(lake, Path(options.metrics))
+        except Busy as error:
+            say(str(error), "metrics", level="warning")
 
 
 @contextmanager

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
+from ingest.errors import UsageError
 from loadlock.commands.shared import open_lake, print_json
 from storage.errors import LoadlockError
 
@@ -41,13 +47,40 @@ def shell(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print tools, rows, gaps, quarantine and sizes."""
+    """Print tools, rows, rates, gaps, quarantine, circuits and sizes; with ``--watch`` again and again."""
+    if options.watch is not None and not 0 < options.watch < math.inf:
+        raise UsageError(f"--watch {options.watch}: give seconds, more than 0")
     with open_lake(options) as lake:
-        document = lake.status()
-    if options.json:
-        print_json(document)
-    else:
-        from loadlock.render import overview
+        if options.watch is None:
+            _overview(options, lake)
+            return 0
+        with suppress(KeyboardInterrupt), _screen() as clear:
+            while True:
+                clear()
+                _overview(options, lake)
+                time.sleep(options.watch)
+    return 130
 
-        overview(document)
-    return 0
+
+def _overview(options: argparse.Namespace, lake: Any) -> None:
+    document = lake.status()
+    if options.json:
+        print_json(document, flush=True)
+        return
+    from loadlock.render import overview
+
+    overview(document)
+    sys.stdout.flush()
+
+
+@contextmanager
+def _screen() -> Iterator[Callable[[], None]]:
+    """Yield what clears the screen: one of its own on a terminal, which is given back at the end; elsewhere nothing is cleared."""
+    if not sys.stdout.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+
+    console = Console()
+    with console.screen(hide_cursor=True):
+        yield console.clear

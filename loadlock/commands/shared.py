@@ -33,9 +33,9 @@ def open_lake(options: argparse.Namespace, *, read_only: bool = True) -> Any:
     return Lake(lake_path(options), read_only=read_only, wait=options.wait)
 
 
-def print_json(document: object) -> None:
+def print_json(document: object, *, flush: bool = False) -> None:
     """Print one JSON object on one line."""
-    print(json.dumps(document, ensure_ascii=False, default=str))
+    print(json.dumps(document, ensure_ascii=False, default=str), flush=flush)
 
 
 def rows(lake: Any, query: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
