@@ -23,6 +23,7 @@ from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
 from storage.errors import CatalogDown, StoreDown
 from storage.index import IndexDelta
 from storage.patience import patiently
+from storage.points import reached
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
 
@@ -148,6 +149,7 @@ class Group:
         if small and delivery.data is None:
             with stages("read"), delivery.open() as file:
                 delivery.data = file.read()
+                reached("payload_read")
             delivery.size = len(delivery.data)
         # A large payload is read once, and hashed meanwhile, unless its key or its size says that it may be a replay.
         if small or (key and self._store.index.payload(key)) or self._store.index.size_known(delivery.size):

@@ -20,6 +20,7 @@ from ingest.timing import Stages
 from ingest.unpack import Unpacked
 from storage.files import sha256_of
 from storage.ledger import canonical
+from storage.points import reached
 
 Item = TypeVar("Item")
 Progress = Callable[["Batch", int], None]
@@ -109,6 +110,7 @@ class _Hashing:
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
+        reached("payload_read")
         if self._digest is not None:
             self._digest.update(data)
         return data

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from ingest.config import Config
 from ingest.errors import UsageError
+from storage.points import reached
 
 FORMATS = ("hsms", "table")
 
@@ -43,6 +44,7 @@ class Delivery:
         if self.data is not None:
             return io.BytesIO(self.data)
         assert self.path is not None
+        reached("payload_opening")
         return open(self.path, "rb")
 
 

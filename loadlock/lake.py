@@ -23,7 +23,8 @@ from storage import digest, expiry, maintenance, sweeping, verify
 from storage.catalog import open_catalog, show_views
 from storage.circuits import Circuit
 from storage.errors import KeyReused, LoadlockError
-from storage.store import Step, Store, create, exists, no_step
+from storage.points import Step, reached
+from storage.store import Store, create, exists
 from storage.upkeep import Items, Upkeep
 
 UPKEEP_WAIT_S = 5.0
@@ -51,7 +52,7 @@ def new_id() -> str:
 class Lake:
     """An open lake; a context manager. Made by :func:`loadlock.open`."""
 
-    def __init__(self, path: Source, *, read_only: bool = False, wait: float = 600.0, on_step: Step = no_step) -> None:
+    def __init__(self, path: Source, *, read_only: bool = False, wait: float = 600.0, on_step: Step = reached) -> None:
         self.path = Path(path)
         self.wait_s = wait
         self.last_timings: dict[str, float] = {}

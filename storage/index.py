@@ -12,10 +12,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage.circuits import DEPENDENCY, Circuit
+from storage.points import reached
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (seq INTEGER NOT NULL, hash TEXT NOT NULL, generation TEXT NOT NULL, snapshot INTEGER NOT NULL);
@@ -120,6 +122,7 @@ class Window:
 _WINDOW = "window_id, tool, chamber, lot, wafer, recipe, step, occurrence, started_us, ended_us, complete, source, ordinal, revision"
 
 _FIELDS = tuple(_WINDOW.split(", "))
+_ROW = attrgetter(*_FIELDS)
 
 
 def window_of(row: Sequence[Any]) -> Window:
@@ -150,10 +153,12 @@ class Index:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            reached("index_written")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+        reached("index_committed", Path(f"{self._path}-wal"))
 
     def head(self) -> Head:
         """Return where the index stands."""
@@ -330,22 +335,7 @@ class Index:
             db.executemany("DELETE FROM window WHERE window_id = ?", [(window_id,) for window_id in delta.windows_removed])
             db.executemany(
                 f"INSERT OR REPLACE INTO window ({_WINDOW}) VALUES ({', '.join('?' * 14)})",
-                [
-                    (
-                        w.window_id,
-                        w.tool,
-                        w.chamber,
-                        *w.context,
-                        w.occurrence,
-                        w.started_us,
-                        w.ended_us,
-                        w.complete,
-                        w.source,
-                        w.ordinal,
-                        w.revision,
-                    )
-                    for w in delta.windows
-                ],
+                map(_ROW, delta.windows),
             )
             db.executemany("DELETE FROM checkpoint WHERE tool = ? AND time_us >= ?", delta.checkpoints_void)
             db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", delta.checkpoints)

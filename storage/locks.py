@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import Busy
+from storage.points import reached
 
 
 @contextmanager
@@ -31,6 +32,7 @@ def writer_lock(path: Path, wait_s: float) -> Iterator[None]:
     """Hold the lake's writer lock; raise :class:`Busy` when it was not to be had within ``wait_s`` seconds."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
+        reached("lock_opened")
         _acquire(fd, path, wait_s)
         yield
     finally:
@@ -67,6 +69,7 @@ class Mark:
         """End the mark."""
         self.path.unlink(missing_ok=True)
         self._file.close()
+        reached("mark_removed")
 
 
 def running_since(root: Path, stale_s: float) -> float | None:

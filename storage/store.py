@@ -27,29 +27,9 @@ from storage.locks import in_turn, writer_lock
 from storage.mirror import Mirror
 from storage.mirrorbase import inlined, inlined_tables
 from storage.patience import patiently
+from storage.points import Step, reached
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
-
-STEPS = (
-    "lock_held",
-    "index_current",
-    "mirror_current",
-    "change_built",
-    "begun",
-    "head_checked",
-    "files_removed",
-    "files_added",
-    "rows_inserted",
-    "ledger_inserted",
-    "message_set",
-    "files_checked",
-    "mirror_written",
-    "mirror_synced",
-    "committed",
-    "index_applied",
-    "mirror_followed",
-)
-"""The numbered steps of a commit, in order; a crash before ``committed`` leaves nothing, a crash from it on leaves all."""
 
 OPTIONS = {"parquet_compression": "zstd", "parquet_version": "2", "parquet_row_group_size": "131072", "target_file_size": "256MB"}
 REMOVED_TOGETHER = 500
@@ -58,12 +38,6 @@ REMOVED_TOGETHER = 500
 LIVE = "(SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL)"
 
 NOTHING = "nothing was changed. Run the same command again"
-
-Step = Callable[[str], None]
-
-
-def no_step(_name: str) -> None:
-    """Do nothing at a step (tests put faults here)."""
 
 
 def utc_now() -> datetime:
@@ -93,9 +67,9 @@ class Change:
 
 
 class Store:
-    """An open lake. ``on_step`` is called at each of :data:`STEPS`; ``clock`` gives the time of ledger entries."""
+    """An open lake. ``on_step`` is called at each of :data:`storage.points.STEPS`; ``clock`` gives the time of ledger entries."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, on_step: Step = no_step, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, on_step: Step = reached, clock: Callable[[], datetime] = utc_now) -> None:
         self.path = path = path.resolve()
         self.data = path / "data"
         self.read_only = read_only
@@ -357,6 +331,7 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         if exists(path):
             return False
         _check_empty(path)
+        reached("folder_made")
         for name in ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
             (path / name).unlink(missing_ok=True)
         for segment in (path / "mirror").glob("*"):
@@ -365,15 +340,18 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         connection = open_catalog(path / "catalog.sqlite", path / "data", read_only=False)
         for option, value in OPTIONS.items():
             connection.execute(f"CALL lake.set_option('{option}', '{value}')")
+        reached("options_set")
         connection.execute("BEGIN")
         for statement in create_statements():
             connection.execute(statement)
+            reached("table_made")
         first = ledger.seal(1, clock(), actor, "init", "", _first_body(software), ledger.GENESIS)
         connection.execute(
             "INSERT INTO lake.main.ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [first.seq, first.recorded_at, first.actor, first.action, first.batch_id, first.body, first.prev_hash, first.hash],
         )
         connection.execute("COMMIT")
+        reached("tables_made")
         head = Head(first.seq, first.hash, "", int(connection.execute(SNAPSHOT).fetchall()[0][0]))
         Keeper(path.resolve(), Mirror(path / "mirror")).start_again(connection, head)
         connection.close()
@@ -389,7 +367,13 @@ def _first_body(software: str) -> dict[str, Any]:
 
 
 def _check_empty(path: Path) -> None:
+    """Raise unless there is nothing at ``path``, or what an interrupted creation leaves: that never holds data."""
     ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "staging", ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")
+    if next((path / "data" / "main").rglob("*.parquet"), None) is not None:
+        raise IntegrityError(
+            f"{path}: data files are here, but no marker (lake.json). Put lake.json back (a backup.json holds it), or move "
+            "catalog.sqlite* away and run 'loadlock restore --from-mirror'; a restore that was interrupted wants to be run again"
+        )

@@ -14,8 +14,8 @@ import pytest
 import loadlock
 from loadlock.lake import Lake
 from storage import mirror
+from storage.points import STEPS
 from storage.rebuild import compare
-from storage.store import STEPS
 
 Run = Callable[..., Any]
 AROUND = (
