@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from ingest.sources import Delivery
 from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
 from storage.errors import CatalogDown, StoreDown
 from storage.index import IndexDelta
-from storage.patience import patiently
+from storage.patience import out_of_order, patiently
 from storage.points import reached
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
@@ -85,9 +86,16 @@ class Group:
             try:
                 with self._store.reading():
                     work()
-            except duckdb.OperationalError:
-                self._store.reconnect()
-                raise
+            except duckdb.Error as error:
+                if not out_of_order(error):
+                    raise
+                try:
+                    self._store.reconnect()
+                except duckdb.Error as again:
+                    error = again
+                raise duckdb.OperationalError(str(error)) from error
+            except sqlite3.OperationalError as error:  # the working index
+                raise StoreDown(f"the lake's disk does not take it ({error}); nothing was changed. Run the same command again") from error
 
         try:
             patiently(once, duckdb.OperationalError)

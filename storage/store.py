@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from storage.keeper import Keeper, check_catalog
 from storage.locks import in_turn, writer_lock
 from storage.mirror import Mirror
 from storage.mirrorbase import inlined, inlined_tables
-from storage.patience import patiently
+from storage.patience import NOTHING, answered, out_of_order, patiently
 from storage.points import Step, reached
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
@@ -36,8 +37,6 @@ REMOVED_TOGETHER = 500
 """Files that one DELETE lets go of: DuckLake finds them by name, and looks at its list of files once for all."""
 
 LIVE = "(SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL)"
-
-NOTHING = "nothing was changed. Run the same command again"
 
 
 def utc_now() -> datetime:
@@ -161,17 +160,20 @@ class Store:
     def locked(self, wait_s: float) -> Iterator[None]:
         """Hold the writer lock with the index rolled forward to the ledger's head."""
         with in_turn(self._turn, wait_s), writer_lock(self.path / "lock", wait_s):
-            self.on_step("lock_held")
-            acknowledged = self.index.head()
-            roll_forward(self.connection, self.index)
-            self.on_step("index_current")
-            self._keeper.settle(self.connection, self.index.head(), acknowledged)
-            self.on_step("mirror_current")
+            with answered("the lock was taken"):
+                self.on_step("lock_held")
+                acknowledged = self.index.head()
+                roll_forward(self.connection, self.index)
+                self.on_step("index_current")
+                self._keeper.settle(self.connection, self.index.head(), acknowledged)
+                self.on_step("mirror_current")
             yield
 
     def ensure_index(self, wait_s: float) -> None:
         """Roll the index forward if it does not stand at the ledger's head."""
-        if self.index.head().snapshot != self.snapshot():
+        with answered("the lake was looked at"):
+            current = self.index.head().snapshot == self.snapshot()
+        if not current:
             with self.locked(wait_s):
                 pass
 
@@ -191,6 +193,11 @@ class Store:
             raise StoreDown(f"the data store failed while the batch was committed ({error}); {NOTHING}") from error
         except duckdb.Error as error:
             raise CatalogDown(f"the catalog did not take the commit ({error}); {NOTHING}") from error
+        with contextlib.suppress(OSError, sqlite3.Error, duckdb.Error):  # it is committed: whoever takes the lock next makes up for these
+            self._follow(change, entry, snapshot)
+        return entry
+
+    def _follow(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
         self.on_step("committed")
         change.index.seq, change.index.hash = entry.seq, entry.hash
         self.index.apply(change.index)
@@ -198,7 +205,6 @@ class Store:
         self.on_step("index_applied")
         self._keeper.follow(self.connection, change, snapshot, self.index.head())
         self.on_step("mirror_followed")
-        return entry
 
     def _try_commit(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
         """Commit, unless a try before, whose outcome was not to be known, did."""
@@ -294,8 +300,10 @@ class Store:
 def patiently_connected(connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
     """Return what ``connect`` returns; raise :class:`CatalogDown` when the catalog can't be opened, in several tries."""
     try:
-        return patiently(connect, duckdb.OperationalError)
-    except duckdb.OperationalError as error:
+        return patiently(connect, duckdb.Error)
+    except duckdb.Error as error:
+        if not out_of_order(error):
+            raise
         raise CatalogDown(f"the catalog can't be opened ({error}); {NOTHING}") from error
 
 

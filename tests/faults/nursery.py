@@ -67,6 +67,21 @@ def feed(lake: str, config: str, sources: Sequence[str], oracle: str, seed: int)
                 os.fsync(file.fileno())
 
 
+def stop_at(lake: str, source: str, point: str) -> None:
+    """Ingest, and stop (SIGSTOP) at the first time that a step of the commit is reached."""
+    from loadlock.lake import Lake
+
+    left = [point]
+
+    def step(reached: str) -> None:
+        if reached in left:
+            left.clear()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    with Lake(lake, on_step=step) as opened:
+        opened.ingest_all(source)
+
+
 def command(arguments: Sequence[str], output: str) -> None:
     """Run ``loadlock`` with what it prints in files."""
     from loadlock.cli import main as loadlock_main
@@ -87,7 +102,7 @@ IMPORTED = (
     "storage.rebuild",
     "tests.faults.scenarios",
 )
-CALLS = {function.__name__: function for function in (run_scenario, ingest_and_die, feed, command)}
+CALLS = {function.__name__: function for function in (run_scenario, ingest_and_die, feed, stop_at, command)}
 
 
 class Nursery:
