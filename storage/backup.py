@@ -16,7 +16,6 @@ from storage.errors import IntegrityError, LoadlockError
 from storage.files import fsync_folder, sha256_of, write_durably
 from storage.index import IndexDelta
 from storage.ledger import Entry
-from storage.mirrorbase import catalog_files
 from storage.points import reached
 from storage.schema import FORMAT_VERSION
 from storage.store import Change, Store
@@ -65,7 +64,7 @@ def backup(store: Store, folder: Path, *, actor: str, software: str, wait_s: flo
         seq, digest = store.head()
         copy_catalog(store.path / "catalog.sqlite", folder / "catalog.sqlite")
         known, _removed = files_of(list(entries(store)))
-        files = [_named(file, known) for file in catalog_files(store.connection, store.path)]
+        files = [_named(file, known) for file in _kept_files(store)]
         left = [file for file in files if data and not _link(store.path / file["path"], folder / file["path"])]
         manifest = {
             "schema": 1,
@@ -99,6 +98,23 @@ def _begin(folder: Path, last: str, remedy: str) -> None:
             shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).touch()
+
+
+def _kept_files(store: Store) -> list[dict[str, Any]]:
+    """Return (table, path relative to the lake, rows, size) of every file that a kept snapshot names: the copied catalog needs them all."""
+    found = store.rows(
+        "SELECT DISTINCT t.table_name, f.path, f.path_is_relative, f.record_count, f.file_size_bytes "
+        "FROM __ducklake_metadata_lake.ducklake_data_file f JOIN __ducklake_metadata_lake.ducklake_table t USING (table_id) ORDER BY 1, 2"
+    )
+    return [
+        {
+            "table": table,
+            "path": (store.data / "main" / table / path if relative else Path(path)).relative_to(store.path).as_posix(),
+            "rows": int(count),
+            "size": int(size),
+        }
+        for table, path, relative, count, size in found
+    ]
 
 
 def _named(file: dict[str, object], known: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def crash_loop(kills: int, seed: int, site: Any, nursery: Nursery, check_conserv
     lake, oracle = site.folder / "fab.lake", site.folder / "oracle"
     sources: list[str] = []
     done = acknowledged = 0
-    longest_s = 1.0
+    longest_s = 1.5
     while done < kills:
         if done % ROUND == 0:  # some overlap with what came before, some rows contradict it, some can't be read
             for _ in range(ROUND):
@@ -59,7 +59,7 @@ def crash_loop(kills: int, seed: int, site: Any, nursery: Nursery, check_conserv
                 rows = [*site.rows([wafer, max(0, wafer - 1)]), *site.rows([wafer // 2], offset=1.0)[:3], "P1,A,soon,W9,ramp,1,1"]
                 sources.append(str(site.file(f"{wafer}.csv", rows)))
         delay_s = chance.uniform(0.0, longest_s)
-        began = time.monotonic()
+        began, known = time.monotonic(), len(receipts(oracle))
         child = nursery.start("feed", lake=str(lake), config=str(site.config), sources=sources, oracle=str(oracle), seed=chance.random())
         while time.monotonic() - began < delay_s and Path(f"/proc/{child}").exists():
             time.sleep(0.001)
@@ -70,13 +70,15 @@ def crash_loop(kills: int, seed: int, site: Any, nursery: Nursery, check_conserv
             longest_s = max(0.1, 0.8 * (time.monotonic() - began))
             continue
         done += 1
+        if len(receipts(oracle)) == known:  # too early for any receipt: a slow machine
+            longest_s *= 1.2
         if (lake / "lake.json").exists() and (done % 5 == 0 or done == kills):
             with loadlock.open(lake, read_only=True) as reader:
                 acknowledged = acknowledged_are_there(reader, oracle)
                 assert reader.verify().faults == []
     with loadlock.open(lake) as opened:
         check_conserved(opened.ingest_all(sources, config=site.config), opened)
-        acknowledged_are_there(opened, oracle)
+        assert acknowledged_are_there(opened, oracle) > 0
         digest = opened.digest()
         order = [row[0] for row in opened.sql("select source from payloads order by ledger_seq, source").fetchall()]
         assert len(order) == len(sources)

@@ -165,7 +165,7 @@ def test_a_stopped_process_holds_the_lock_past_patience(
 # --- clocks
 
 
-@pytest.mark.parametrize("jumps_h", [(0, -48, -24, 72), (0, 24 * 400, 1, -24 * 400)], ids=str)
+@pytest.mark.parametrize("jumps_h", [(0, -48, 72), (0, 24 * 400, -24 * 400)], ids=str)
 def test_a_clock_that_is_set_back_and_forward(jumps_h: Sequence[int], polisher: Run, tmp_path: Path, assert_conserved: Run) -> None:
     """No key, order or revision is a clock's business; a wrong clock may expire a snapshot early, never the newest."""
     site = polisher(tmp_path)
@@ -174,10 +174,10 @@ def test_a_clock_that_is_set_back_and_forward(jumps_h: Sequence[int], polisher: 
         for source, jump_h in zip(sources, jumps_h, strict=True):
             lake.store.clock = lambda jump_h=jump_h: datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=jump_h)
             assert_conserved(lake.ingest_all(source, config=site.config), lake)
-            lake.compact(everything=True)
             lake.expire()
             lake.sweep()
-            assert lake.verify().faults == []
+        lake.compact(everything=True)
+        assert lake.verify().faults == []
         assert [row[0] for row in lake.sql("select seq from ledger order by seq").fetchall()] == list(range(1, lake.store.head()[0] + 1))
         assert assert_conserved(lake.ingest_all(sources), lake)["payloads"]["replayed"] == len(sources)
         assert lake.digest() == alone(site, "alone.lake", sources)
