@@ -14,7 +14,7 @@ from ingest.account import Payload
 from ingest.batch import Batch
 from ingest.circuits import Breakers, microseconds, record
 from ingest.closing import Closing
-from ingest.errors import MappingMissing
+from ingest.errors import MappingMissing, Unreadable, readable
 from ingest.intake import Settings
 from ingest.judgement import Member, judge, sole_tool
 from ingest.receipts import Receipt, Summary
@@ -139,6 +139,11 @@ class Group:
             self._decode(member)
         except _Held as error:
             member.receipt = deferred(member.delivery, str(error))
+        except Unreadable as error:
+            member.held = str(error)
+            member.receipt = deferred(member.delivery, str(error))
+            if member.payload is not None:  # some of it may have been taken: without it, all over again
+                self._again()
         except MappingMissing as error:
             if member.payload is not None:
                 self._batch.drop_payload(member.payload)
@@ -156,8 +161,9 @@ class Group:
         key, sha256 = delivery.key, ""
         if small and delivery.data is None:
             with stages("read"), delivery.open() as file:
-                delivery.data = file.read()
-                reached("payload_read")
+                with readable(delivery.source):
+                    delivery.data = file.read()
+                    reached("payload_read")
             delivery.size = len(delivery.data)
         # A large payload is read once, and hashed meanwhile, unless its key or its size says that it may be a replay.
         if small or (key and self._store.index.payload(key)) or self._store.index.size_known(delivery.size):

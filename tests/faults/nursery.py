@@ -58,7 +58,7 @@ def feed(lake: str, config: str, sources: Sequence[str], oracle: str, seed: int)
     order = chance.sample(list(sources), len(sources))
     with loadlock.open(lake) as opened, open(oracle, "a", encoding="utf-8") as file:
         for source in order:
-            if chance.random() < 0.1:
+            if chance.random() < 0.03:
                 opened.compact(everything=True)
                 opened.expire(keep_days=0)
             for receipt in opened.ingest_all(source, config=config).receipts:
