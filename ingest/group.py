@@ -160,10 +160,9 @@ class Group:
         small = delivery.size <= self._settings.config.lake.batch_bytes
         key, sha256 = delivery.key, ""
         if small and delivery.data is None:
-            with stages("read"), delivery.open() as file:
-                with readable(delivery.source):
-                    delivery.data = file.read()
-                    reached("payload_read")
+            with stages("read"), delivery.open() as file, readable(delivery.source):
+                delivery.data = file.read()
+                reached("payload_read")
             delivery.size = len(delivery.data)
         # A large payload is read once, and hashed meanwhile, unless its key or its size says that it may be a replay.
         if small or (key and self._store.index.payload(key)) or self._store.index.size_known(delivery.size):

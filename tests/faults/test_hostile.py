@@ -80,13 +80,15 @@ def bomb(kind: str, content: bytes, times: int) -> bytes:
     return b"".join([*(packer.compress(content) for _ in range(times)), packer.flush()])
 
 
-@pytest.mark.parametrize("kind", ["gz", "zst"])
-@pytest.mark.parametrize(("format", "content"), [("hsms", bytes(1 << 20)), ("table", b"\n" * (1 << 20)), ("table", b"a" * (1 << 20))])
-def test_compression_bombs(format: str, content: bytes, kind: str, polisher: Run, tmp_path: Path, assert_conserved: Run) -> None:
+BOMBS = [("gz", "hsms", b"\0"), ("zst", "table", b"\n"), ("gz", "table", b"a")]
+
+
+@pytest.mark.parametrize(("kind", "format", "byte"), BOMBS)
+def test_compression_bombs(kind: str, format: str, byte: bytes, polisher: Run, tmp_path: Path, assert_conserved: Run) -> None:
     """A small file that unpacks to 384 MiB: bounded memory, an answer, and the account of what was in it."""
     site = polisher(tmp_path)
     path = tmp_path / f"x.{kind}"
-    path.write_bytes(bomb(kind, content, 384))
+    path.write_bytes(bomb(kind, byte * (1 << 20), 384))
     assert path.stat().st_size < 1 << 20
     with loadlock.open(tmp_path / "fab.lake") as lake:
         lake.ingest(site.wafers("1.csv", [1]), config=site.config)
