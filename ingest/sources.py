@@ -95,7 +95,7 @@ def deliveries(
 
 
 def regular_size(path: Path) -> int:
-    """Return the size of a file, links followed; raise :class:`Unreadable` for what is none: a device would never end, a pipe never begin."""
+    """Return the size of a file, links followed; raise :class:`Unreadable` for a device (it never ends) or a pipe."""
     with readable(str(path)):
         state = path.stat()
     if not stat.S_ISREG(state.st_mode):
