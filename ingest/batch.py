@@ -111,6 +111,7 @@ class Batch:
         payload.frames += len(decoded.frame_start) + decoded.other_frames
         for rejected in decoded.rejected:
             self._reject(payload, rejected)
+        decoded.rejected = []  # they wait for the quarantine, or lie there: the segment would hold the bytes until it is full
         self._pending.add(payload.number, decoded)
         if self._pending.samples >= SEGMENT_SAMPLES and not decoded.more:
             self.flush()

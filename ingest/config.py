@@ -319,7 +319,10 @@ def _segment(pattern: str) -> str:
 def _pattern(pattern: str) -> re.Pattern[str]:
     segments = pattern.strip("/").split("/")
     parts = ["(?:[^/]+/)*" if segment == "**" else _segment(segment) + "/" for segment in segments]
-    return re.compile("(?:.*/)?" + "".join(parts).removesuffix("/"))
+    try:
+        return re.compile("(?:.*/)?" + "".join(parts).removesuffix("/"))
+    except re.error as error:
+        raise ValueError(f'match = "{pattern}" names a capture twice ({error}); once is enough') from error
 
 
 def match_path(pattern: str, path: Path) -> dict[str, str] | None:
@@ -352,6 +355,8 @@ def parse(text: str, name: str = "configuration") -> Config:
         data: Mapping[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{name}: its values are nested too deeply; no key takes more than a list of tables") from None
     try:
         return Config.model_validate(data)
     except ValidationError as error:

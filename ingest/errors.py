@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from storage.errors import LoadlockError
 
 
@@ -17,7 +20,22 @@ class UsageError(LoadlockError):
     exit_code = 2
 
 
+class Unreadable(LoadlockError):
+    """A delivered file can't be read: it is deferred, its key stays free."""
+
+    exit_code = 3
+
+
 class MappingMissing(LoadlockError):
     """A mapped column is not in the file: the payload is deferred, its key stays free."""
 
     exit_code = 3
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Turn what the system says of a file in the ``with`` block into :class:`Unreadable`."""
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable(f"{source}: can't be read ({error.strerror or error}); bring it back, and run the same command again") from error

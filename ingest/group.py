@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from ingest.account import Payload
 from ingest.batch import Batch
 from ingest.circuits import Breakers, microseconds, record
 from ingest.closing import Closing
-from ingest.errors import MappingMissing
+from ingest.errors import MappingMissing, Unreadable, readable
 from ingest.intake import Settings
 from ingest.judgement import Member, judge, sole_tool
 from ingest.receipts import Receipt, Summary
@@ -23,7 +24,8 @@ from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
 from storage.errors import CatalogDown, StoreDown
 from storage.index import IndexDelta
 from storage.kept import keep
-from storage.patience import patiently
+from storage.patience import out_of_order, patiently
+from storage.points import reached
 from storage.schema import ACCOUNT
 from storage.store import Change, Store
 
@@ -85,9 +87,16 @@ class Group:
             try:
                 with self._store.reading():
                     work()
-            except duckdb.OperationalError:
-                self._store.reconnect()
-                raise
+            except duckdb.Error as error:
+                if not out_of_order(error):
+                    raise
+                try:
+                    self._store.reconnect()
+                except duckdb.Error as again:
+                    error = again
+                raise duckdb.OperationalError(str(error)) from error
+            except sqlite3.OperationalError as error:  # the working index
+                raise StoreDown(f"the lake's disk does not take it ({error}); nothing was changed. Run the same command again") from error
 
         try:
             patiently(once, duckdb.OperationalError)
@@ -131,6 +140,11 @@ class Group:
             self._decode(member)
         except _Held as error:
             member.receipt = deferred(member.delivery, str(error))
+        except Unreadable as error:
+            member.held = str(error)
+            member.receipt = deferred(member.delivery, str(error))
+            if member.payload is not None:  # some of it may have been taken: without it, all over again
+                self._again()
         except MappingMissing as error:
             if member.payload is not None:
                 self._batch.drop_payload(member.payload)
@@ -147,8 +161,9 @@ class Group:
         small = delivery.size <= self._settings.config.lake.batch_bytes
         key, sha256 = delivery.key, ""
         if small and delivery.data is None:
-            with stages("read"), delivery.open() as file:
+            with stages("read"), delivery.open() as file, readable(delivery.source):
                 delivery.data = file.read()
+                reached("payload_read")
             delivery.size = len(delivery.data)
         # A large payload is read once, and hashed meanwhile, unless its key or its size says that it may be a replay.
         if small or (key and self._store.index.payload(key)) or self._store.index.size_known(delivery.size):

@@ -12,6 +12,7 @@ import numpy as np
 from ingest.account import Payload
 from ingest.batch import Batch
 from ingest.config import Config
+from ingest.errors import readable
 from ingest.formats.registry import Opened, open_decoder
 from ingest.records import Decoded
 from ingest.segment import Arena
@@ -20,6 +21,7 @@ from ingest.timing import Stages
 from ingest.unpack import Unpacked
 from storage.files import sha256_of
 from storage.ledger import canonical
+from storage.points import reached
 
 Item = TypeVar("Item")
 Progress = Callable[["Batch", int], None]
@@ -51,7 +53,7 @@ def read(delivery: Delivery, payload: Payload, batch: Batch, settings: Settings,
     digest = None if payload.sha256 else hashlib.sha256()
     unpacked = Unpacked()
     with delivery.open() as file:
-        for data in _stage(unpacked.read(_Hashing(file, digest)), stages, "read"):
+        for data in _stage(unpacked.read(_Hashing(delivery.source, file, digest)), stages, "read"):
             for decoded in _stage(opened.decoder.feed(data), stages, "decode"):
                 _describe(payload, opened, decoded)
                 batch.take(payload, decoded)
@@ -87,7 +89,8 @@ def digest_of(delivery: Delivery) -> str:
     if delivery.data is not None:
         return hashlib.sha256(delivery.data).hexdigest()
     assert delivery.path is not None
-    return sha256_of(delivery.path)
+    with readable(delivery.source):
+        return sha256_of(delivery.path)
 
 
 def default_key(delivery: Delivery, sha256: str) -> str:
@@ -103,12 +106,15 @@ class _Digest(Protocol):
 class _Hashing:
     """A binary file that is hashed while it is read."""
 
-    def __init__(self, file: BinaryIO, digest: _Digest | None) -> None:
+    def __init__(self, source: str, file: BinaryIO, digest: _Digest | None) -> None:
+        self._source = source
         self._file = file
         self._digest = digest
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
+        with readable(self._source):
+            data = self._file.read(size)
+            reached("payload_read")
         if self._digest is not None:
             self._digest.update(data)
         return data

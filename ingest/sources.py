@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ingest.config import Config
-from ingest.errors import UsageError
+from ingest.errors import Unreadable, UsageError, readable
+from storage.points import reached
 
 FORMATS = ("hsms", "table")
 
@@ -47,7 +49,9 @@ class Delivery:
         if self.opened is not None:
             return self.opened()
         assert self.path is not None
-        return open(self.path, "rb")
+        with readable(self.source):
+            reached("payload_opening")
+            return open(self.path, "rb")
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,7 +72,7 @@ def walk(sources: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
                 for name in sorted(files):
                     if not name.startswith("."):
                         yield Path(folder) / name, False
-        elif source.exists():
+        elif source.exists() or source.is_symlink():
             yield source, True
         else:
             raise UsageError(f"{source}: no such file or folder")
@@ -86,7 +90,21 @@ def deliveries(
             yield Skipped(str(path), found, named)
             continue
         kind, mapping, captured = found
-        yield Delivery(str(path), path, None, path.stat().st_size, kind, mapping, tool or captured.get("tool"), captured, key)
+        try:
+            size = regular_size(path)
+        except Unreadable as error:
+            yield Skipped(str(path), str(error), named)
+            continue
+        yield Delivery(str(path), path, None, size, kind, mapping, tool or captured.get("tool"), captured, key)
+
+
+def regular_size(path: Path) -> int:
+    """Return the size of a file, links followed; raise :class:`Unreadable` for a device (it never ends) or a pipe."""
+    with readable(str(path)):
+        state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise Unreadable(f"{path}: a pipe or a device, and no file")
+    return state.st_size
 
 
 def identify(path: Path, config: Config, *, tool: str | None, format: str | None) -> tuple[str, str | None, dict[str, str]] | str:

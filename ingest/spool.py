@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -11,6 +12,7 @@ import numpy as np
 
 from ingest.records import Float64
 from ingest.tracefile import Reduced
+from storage.points import reached
 
 IN_MEMORY_BYTES = 8 << 20
 
@@ -35,12 +37,14 @@ class Spool:
     def _flush(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (it lives as long as the batch)
+            weakref.finalize(self, self._file.close)  # a batch ends in many ways, also by what went wrong
         self._file.seek(0, 2)
         for piece in self._waiting:
             piece.spooled = (self._file.tell(), piece.statistics.shape)
             self._file.write(np.ascontiguousarray(piece.statistics).tobytes())
             piece.statistics = np.empty((0, 0))
         self._waiting, self._bytes = [], 0
+        reached("spooled")
 
     def load(self, piece: Reduced) -> Float64:
         """Return the statistics (k, 13) of ``piece``, wherever they are."""
@@ -50,8 +54,3 @@ class Spool:
         offset, shape = piece.spooled
         self._file.seek(offset)
         return np.frombuffer(self._file.read(8 * shape[0] * shape[1]), np.float64).reshape(shape)
-
-    def close(self) -> None:
-        """Remove the file."""
-        if self._file is not None:
-            self._file.close()

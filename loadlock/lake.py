@@ -24,7 +24,9 @@ from storage import digest, expiry, maintenance, sweeping, verify
 from storage.catalog import open_catalog, show_views
 from storage.circuits import OPEN, TOOL, Circuit
 from storage.errors import KeyReused, LoadlockError
-from storage.store import Step, Store, create, exists, no_step
+from storage.patience import answered
+from storage.points import Step, reached
+from storage.store import Store, create, exists
 from storage.upkeep import Items, Upkeep
 
 UPKEEP_WAIT_S = 5.0
@@ -52,7 +54,7 @@ def new_id() -> str:
 class Lake:
     """An open lake; a context manager. Made by :func:`loadlock.open`."""
 
-    def __init__(self, path: Source, *, read_only: bool = False, wait: float = 600.0, on_step: Step = no_step) -> None:
+    def __init__(self, path: Source, *, read_only: bool = False, wait: float = 600.0, on_step: Step = reached) -> None:
         self.path = Path(path)
         self.wait_s = wait
         self.last_timings: dict[str, float] = {}
@@ -198,15 +200,18 @@ class Lake:
 
     def compact(self, *, everything: bool = False, dry_run: bool = False) -> Items:
         """Merge the small files of closed tool-days, flush what the catalog holds; ``everything``: what is not due yet, too."""
-        return maintenance.compact(self._upkeep(), everything=everything, dry_run=dry_run)
+        with answered("files were merged"):
+            return maintenance.compact(self._upkeep(), everything=everything, dry_run=dry_run)
 
     def expire(self, *, keep_days: float | None = None, dry_run: bool = False) -> Items:
         """Let the snapshots go that are older than ``keep_days`` (default: as configured)."""
-        return expiry.expire(self._upkeep(keep_days=keep_days), dry_run=dry_run)
+        with answered("snapshots expired"):
+            return expiry.expire(self._upkeep(keep_days=keep_days), dry_run=dry_run)
 
     def sweep(self, *, guard_hours: float | None = None, dry_run: bool = False) -> Items:
         """Remove data files that no snapshot names and that are older than ``guard_hours`` (default: as configured)."""
-        return sweeping.sweep(self._upkeep(guard_hours=guard_hours), dry_run=dry_run)
+        with answered("files were removed"):
+            return sweeping.sweep(self._upkeep(guard_hours=guard_hours), dry_run=dry_run)
 
     def _upkeep(self, *, keep_days: float | None = None, guard_hours: float | None = None) -> Upkeep:
         return upkeep.keeping(self.store, self._settings(None), wait_s=self.wait_s, keep_days=keep_days, guard_hours=guard_hours)

@@ -11,18 +11,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from storage.catalog import attach_sql
+from storage.catalog import attach_sql, open_catalog
 from storage.errors import IntegrityError, LoadlockError
 from storage.files import fsync_folder, sha256_of, write_durably
 from storage.index import IndexDelta
 from storage.kept import FOLDER
 from storage.ledger import Entry
-from storage.mirrorbase import catalog_files
+from storage.points import reached
 from storage.schema import FORMAT_VERSION
 from storage.store import Change, Store
 from storage.verify import entries, files_of, kept_files
 
 MANIFEST = "backup.json"
+UNFINISHED = ".unfinished"
+"""Marks a folder that a backup or a restore has begun to fill."""
 
 _COPY = """
 import sqlite3, sys
@@ -49,22 +51,22 @@ def copy_catalog(source: Path, target: Path) -> None:
         raise IntegrityError(f"{source}: could not be copied ({child.stderr.strip()[-500:]})")
     with open(target, "rb") as file:
         os.fsync(file.fileno())
+    reached("catalog_copied")
 
 
 def backup(store: Store, folder: Path, *, actor: str, software: str, wait_s: float, data: bool) -> tuple[Entry, dict[str, Any]]:
     """Write a backup to ``folder``; the lock is held only while the catalog is copied. Return the ledger entry and the manifest."""
     folder = folder.resolve()
-    if folder.exists() and any(folder.iterdir()):
-        raise BadBackup(f"{folder}: not empty; name a new folder for each backup")
     if folder.is_relative_to(store.data):
         raise BadBackup(f"{folder}: lies among the lake's data files; name a folder outside")
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder, MANIFEST, "name a new folder for each backup")
+    reached("backup_begun")
     with store.locked(wait_s):
         seq, digest = store.head()
         copy_catalog(store.path / "catalog.sqlite", folder / "catalog.sqlite")
         listed = list(entries(store))
         known, _removed = files_of(listed)
-        files = [_named(file, known) for file in catalog_files(store.connection, store.path)]
+        files = [_named(file, known) for file in _kept_files(store)]
         files += [{"table": FOLDER, "rows": 0, **kept} for _payload, kept in kept_files(listed).values()]
         left = [file for file in files if data and not _link(store.path / file["path"], folder / file["path"])]
         manifest = {
@@ -86,7 +88,36 @@ def backup(store: Store, folder: Path, *, actor: str, software: str, wait_s: flo
     for file in left:
         _copy(store.path / file["path"], folder / file["path"])
     write_durably(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    (folder / UNFINISHED).unlink()
     return entry, manifest
+
+
+def _begin(folder: Path, last: str, remedy: str) -> None:
+    """Make ``folder``, or clear what an interrupted run left there: its mark, and not yet the file that is written ``last``."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / UNFINISHED).exists() or (folder / last).exists():
+            raise BadBackup(f"{folder}: not empty; {remedy}")
+        for name in ("data", FOLDER, "catalog.sqlite", "attach.sql"):
+            shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / UNFINISHED).touch()
+
+
+def _kept_files(store: Store) -> list[dict[str, Any]]:
+    """Return (table, path relative to the lake, rows, size) of every file that a kept snapshot names: the copied catalog needs them all."""
+    found = store.rows(
+        "SELECT DISTINCT t.table_name, f.path, f.path_is_relative, f.record_count, f.file_size_bytes "
+        "FROM __ducklake_metadata_lake.ducklake_data_file f JOIN __ducklake_metadata_lake.ducklake_table t USING (table_id) ORDER BY 1, 2"
+    )
+    return [
+        {
+            "table": table,
+            "path": (store.data / "main" / table / path if relative else Path(path)).relative_to(store.path).as_posix(),
+            "rows": int(count),
+            "size": int(size),
+        }
+        for table, path, relative, count, size in found
+    ]
 
 
 def _named(file: dict[str, object], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -106,6 +137,7 @@ def _link(source: Path, target: Path) -> bool:
     except OSError:
         return False
     fsync_folder(target.parent)
+    reached("file_linked")
     return True
 
 
@@ -117,6 +149,7 @@ def _copy(source: Path, target: Path) -> None:
     with open(target, "rb") as file:
         os.fsync(file.fileno())
     fsync_folder(target.parent)
+    reached("file_copied")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -138,15 +171,14 @@ def restore(folder: Path, path: Path, *, data: Path | None, copy: Callable[[Path
     ``data``: the folder that holds the data files where the backup does not (a lake, or another backup).
     """
     manifest = read_manifest(folder)
-    if path.exists() and any(path.iterdir()):
-        raise BadBackup(f"{path}: not empty; a backup is restored to a new folder. To rebuild a lost catalog in place use --from-mirror")
     source = data or (folder if manifest["data"] else None)
     if source is None:
         raise BadBackup(f"{folder}: holds no data files; name a folder that does (the lake, or another backup) with --data DIR")
-    path.mkdir(parents=True, exist_ok=True)
+    _begin(path, "lake.json", "a backup is restored to a new folder. To rebuild a lost catalog in place use --from-mirror")
     if sha256_of(folder / "catalog.sqlite") != manifest["catalog_sha256"]:
         raise IntegrityError(f"{folder / 'catalog.sqlite'}: its SHA-256 is not the one in {MANIFEST}; take another backup")
     (path / "data" / "main").mkdir(parents=True)
+    reached("restore_begun")
     for file in manifest["files"]:
         target = path / file["path"]
         if not target.resolve().is_relative_to(path.resolve()):
@@ -160,11 +192,15 @@ def restore(folder: Path, path: Path, *, data: Path | None, copy: Callable[[Path
             raise IntegrityError(f"{source / file['path']}: not the file that was backed up (size or SHA-256 differ)")
         with open(target, "rb") as written:
             os.fsync(written.fileno())
+        reached("file_restored")
     shutil.copyfile(folder / "catalog.sqlite", path / "catalog.sqlite")
+    open_catalog(path / "catalog.sqlite", path / "data", read_only=False).close()  # a copy has no log beside it, without which nobody reads
+    reached("catalog_restored")
     write_durably(path / "attach.sql", attach_sql((path / "catalog.sqlite").resolve(), (path / "data").resolve()).encode())
     for parent in sorted({(path / file["path"]).parent for file in manifest["files"]}):
         fsync_folder(parent)
     write_durably(path / "lake.json", (json.dumps(manifest["marker"], indent=1) + "\n").encode())
+    (path / UNFINISHED).unlink()
     return manifest
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from storage.errors import LoadlockError
+from storage.points import reached
 
 EXTENSIONS = ("sqlite_scanner", "ducklake")
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
@@ -79,6 +80,7 @@ def open_catalog(catalog: Path, data: Path, *, read_only: bool, snapshot: int | 
     """Return a connection with the lake attached as ``lake``, as it is or as it was at ``snapshot``; without views, and on one thread."""
     connection = connect()
     connection.execute(attach_statement(catalog, data, read_only=read_only, snapshot=snapshot))
+    reached("catalog_attached")
     return connection
 
 

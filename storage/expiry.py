@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from storage.index import IndexDelta
+from storage.points import reached
 from storage.store import Change, Store
 from storage.upkeep import META, Items, Upkeep
 
@@ -92,6 +93,7 @@ def expire(upkeep: Upkeep, *, dry_run: bool = False) -> Items:
         kept = len(snapshots(store)) - len(gone)
         body = {"software": upkeep.software, "snapshots": len(gone), "first": numbers[0], "last": numbers[-1], "kept": kept}
         entry = store.commit(lambda _seq: Change("expire", upkeep.actor, "", body, IndexDelta(0, ""), expired=numbers))
+        reached("snapshots_gone")
         forget_rows(store)
     return [_item(one) | {"ledger_seq": entry.seq} for one in gone]
 
@@ -106,5 +108,6 @@ def forget_rows(store: Store) -> int:
     store.connection.execute("BEGIN")
     for (name,) in store.rows(f"SELECT table_name FROM {META}.ducklake_inlined_data_tables"):
         total += int(store.rows(f"DELETE FROM {META}.{name} WHERE {_UNSEEN}")[0][0])
+    reached("rows_forgotten")
     store.connection.execute("COMMIT")
     return total

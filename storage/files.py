@@ -18,6 +18,7 @@ from storage.errors import StoreDown
 from storage.locks import Mark
 from storage.patience import patiently
 from storage.pieces import Piece, tables, traces_schema
+from storage.points import reached
 from storage.schema import arrow_schema
 from storage.tracepages import encode_traces
 
@@ -85,11 +86,16 @@ def write_durably(path: Path, *parts: bytes | pa.Buffer) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_of(path)
     with open(temporary, "wb") as file:
+        reached("file_opened")
         file.writelines(parts)
         file.flush()
+        reached("file_written", temporary)
         os.fsync(file.fileno())
+    reached("file_synced")
     os.rename(temporary, path)
+    reached("file_renamed")
     fsync_folder(path.parent)
+    reached("file_durable")
 
 
 def value_encoding(values: npt.NDArray[np.float64] | npt.NDArray[np.float32]) -> str:
@@ -189,6 +195,7 @@ class Stager:
         path = self._data / "main" / name / f"{self._name()}.parquet"
         if self._mark is None:
             self._mark = Mark(self._data.parent, path.stem)
+            reached("mark_made")
         try:
             patiently(lambda: write_durably(path, *parts), OSError)
         except OSError as error:
@@ -215,6 +222,7 @@ class Stager:
         """Remove a staged file that no snapshot names."""
         self.files.remove(staged)
         staged.path.unlink(missing_ok=True)
+        reached("file_forgotten")
 
     def discard(self) -> None:
         """Remove every staged file: the batch will not be committed."""

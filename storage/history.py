@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from kernels.missing import NULL_BITS
 from kernels.sequence import find_keys
+from storage.points import reached
 from storage.store import Store
 from storage.texts import NO_TEXTS, Texts, texts_of
 
@@ -102,6 +103,7 @@ class History:
         return parameters if chamber is None else parameters | {"chamber": chamber}
 
     def _query(self, query: str, parameters: dict[str, object]) -> pa.Table:
+        reached("history_asked")
         return self._store.connection.execute(query, parameters).to_arrow_table()
 
     def contents(self, tool: str, chamber: str | None, trace: str, streams: Sequence[str], ranges: Sequence[tuple[int, int]]) -> Contents:

@@ -12,10 +12,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage.circuits import DEPENDENCY, Circuit
+from storage.points import reached
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (seq INTEGER NOT NULL, hash TEXT NOT NULL, generation TEXT NOT NULL, snapshot INTEGER NOT NULL);
@@ -121,10 +123,8 @@ _WINDOW = "window_id, tool, chamber, lot, wafer, recipe, step, occurrence, start
 
 _FIELDS = tuple(_WINDOW.split(", "))
 
-
-def row_of(w: Window) -> tuple[Any, ...]:
-    """Return a window as the index stores it."""
-    return (w.window_id, w.tool, w.chamber, *w.context, w.occurrence, w.started_us, w.ended_us, w.complete, w.source, w.ordinal, w.revision)
+row_of = attrgetter(*_FIELDS)
+"""A window as the index stores it."""
 
 
 def window_of(row: Sequence[Any]) -> Window:
@@ -155,10 +155,12 @@ class Index:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            reached("index_written")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+        reached("index_committed", Path(f"{self._path}-wal"))
 
     def head(self) -> Head:
         """Return where the index stands."""

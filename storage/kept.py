@@ -12,6 +12,7 @@ import zstandard
 
 from storage.errors import Busy
 from storage.files import fsync_folder, sha256_of
+from storage.points import reached
 
 FOLDER = "payloads"
 LEVEL = 3
@@ -35,15 +36,18 @@ def keep(root: Path, sha256: str, source: BinaryIO) -> dict[str, Any]:
         digest = hashlib.sha256()
         try:
             with open(temporary, "wb") as file:
+                reached("file_opened", temporary)
                 with zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(file, closefd=False) as packed:
                     while data := source.read(CHUNK_BYTES):
                         digest.update(data)
                         packed.write(data)
                 file.flush()
+                reached("file_written", temporary)
                 os.fsync(file.fileno())
             if digest.hexdigest() != sha256:
                 raise Busy("a source was changed while it was read; nothing was committed. Run the same command again")
             os.rename(temporary, path)
+            reached("file_renamed")
         finally:
             temporary.unlink(missing_ok=True)
         fsync_folder(path.parent)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import Busy
+from storage.points import reached
 
 POLL_S = 0.1
 """The longest that a waiting thread does not look up."""
@@ -44,6 +45,7 @@ def writer_lock(path: Path, wait_s: float, waiting: Waiting = on_and_on) -> Iter
     """Hold the lake's writer lock; raise :class:`Busy` when it was not to be had within ``wait_s`` seconds."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
+        reached("lock_opened")
         _acquire(fd, path, wait_s, waiting)
         yield
     finally:
@@ -81,6 +83,7 @@ class Mark:
         """End the mark."""
         self.path.unlink(missing_ok=True)
         self._file.close()
+        reached("mark_removed")
 
 
 def running_since(root: Path, stale_s: float) -> float | None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from storage.errors import IntegrityError
 from storage.files import fsync_folder
+from storage.points import reached
 
 MAGIC = b"LLMIRR1\n"
 PREAMBLE = struct.Struct("<8s32s")
@@ -178,10 +179,12 @@ class Mirror:
         with open(path, "r+b") as file:
             file.truncate(size)
             os.fsync(file.fileno())
+        reached("mirror_cut")
 
     def _remove(self, path: Path) -> None:
         path.unlink()
         fsync_folder(self.folder)
+        reached("segment_removed")
 
     def append(self, seq: int, entry_hash: str, body: bytes, on_step: Callable[[str], None]) -> None:
         """Add the record of ledger entry ``seq`` and make it durable; one that is there already (a second try) stays."""
@@ -199,6 +202,7 @@ class Mirror:
         path = tail.path.with_name(f"{int(tail.path.stem) + 1:08d}.log") if fresh else tail.path
         size = PREAMBLE.size if fresh else tail.size
         with open(path, "wb" if fresh else "r+b") as file:
+            reached("segment_opened")
             if fresh:
                 file.write(PREAMBLE.pack(MAGIC, tail.digest))
             file.seek(size)
@@ -208,6 +212,7 @@ class Mirror:
             os.fsync(file.fileno())
         if fresh:
             fsync_folder(self.folder)
+            reached("segment_durable")
         on_step("mirror_synced")
         self.tail = Tail(path, size + len(data), digest, seq, entry_hash, COMMIT, fresh)
 
@@ -220,6 +225,7 @@ class Mirror:
         path = self.folder / f"{number:08d}.log"
         temporary = path.with_suffix(".tmp")
         with open(temporary, "wb") as file:
+            reached("base_opened")
             file.write(PREAMBLE.pack(MAGIC, ZERO))
             digest = ZERO
             for body in bodies:
@@ -228,11 +234,16 @@ class Mirror:
             data, digest = frame(digest, BASE_END, seq, entry_hash, last)
             file.write(data)
             file.flush()
+            reached("base_written", temporary)
             os.fsync(file.fileno())
+        reached("base_synced")
         os.rename(temporary, path)
+        reached("base_renamed")
         fsync_folder(self.folder)
+        reached("base_durable")
         for stale in [*old, *self.folder.glob("*.tmp")]:
             stale.unlink()
+            reached("segment_removed")
         self.tail = Tail(path, path.stat().st_size, digest, seq, entry_hash, BASE_END, first=False)
 
 

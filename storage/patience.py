@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
+
+import duckdb
+
+from storage.errors import CatalogDown, StoreDown
 
 Result = TypeVar("Result")
 
@@ -25,3 +31,24 @@ def patiently(action: Callable[[], Result], *on: type[Exception]) -> Result:
         with attempt:
             return action()
     raise AssertionError("the last error is raised by the attempt")
+
+
+NOTHING = "nothing was changed. Run the same command again"
+
+
+@contextmanager
+def answered(doing: str) -> Iterator[None]:
+    """Turn a failure of disk or catalog in the ``with`` block into :class:`StoreDown` or :class:`CatalogDown`."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise StoreDown(f"the data store failed while {doing} ({error}); {NOTHING}") from error
+    except duckdb.Error as error:
+        if not out_of_order(error):
+            raise
+        raise CatalogDown(f"the catalog failed while {doing} ({error}); {NOTHING}") from error
+
+
+def out_of_order(error: duckdb.Error) -> bool:
+    """Tell whether an error is the environment's: DuckLake gives those of its catalog's database no class of their own."""
+    return isinstance(error, duckdb.OperationalError) or type(error) is duckdb.Error

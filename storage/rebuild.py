@@ -16,6 +16,7 @@ from storage.errors import IntegrityError, LoadlockError
 from storage.files import fsync_folder, write_durably
 from storage.locks import writer_lock
 from storage.mirrorbase import State, catalog_files, inlined, joined, state_of, unpack
+from storage.points import reached
 from storage.schema import COLUMNS, arrow_schema, create_statements
 from storage.store import OPTIONS, Store
 
@@ -52,9 +53,11 @@ def rebuild(path: Path, wait_s: float) -> tuple[State, list[str]]:
         fresh = path / "catalog.sqlite.rebuilt"
         fresh.unlink(missing_ok=True)
         _build(fresh, path, state)
+        reached("catalog_built")
+        _front_matter(path, fresh, state)  # first: a catalog without a marker reads as a lake that was never finished
         os.rename(fresh, path / "catalog.sqlite")
         fsync_folder(path)
-        _front_matter(path, state)
+        reached("catalog_put_back")
     return state, faults
 
 
@@ -110,12 +113,12 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, values: pa.Table)
         connection.unregister("incoming")
 
 
-def _front_matter(path: Path, state: State) -> None:
+def _front_matter(path: Path, catalog: Path, state: State) -> None:
     """Write the marker and the script for plain DuckDB where they were lost, too."""
     if not (path / "attach.sql").exists():
         write_durably(path / "attach.sql", attach_sql(path / "catalog.sqlite", path / "data").encode())
     if not (path / "lake.json").exists():
-        with open_catalog(path / "catalog.sqlite", path / "data", read_only=True) as connection:
+        with open_catalog(catalog, path / "data", read_only=True) as connection:
             created_at, body = rows(connection, "SELECT recorded_at, body FROM lake.main.ledger ORDER BY seq LIMIT 1")[0]
         software = json.loads(body)["software"]
         marker = {"format_version": state.format_version, "created_at": created_at.isoformat(), "software": software}
@@ -157,8 +160,12 @@ def _other_rows(store: Store, state: State) -> list[str]:
     with duckdb.connect() as connection:
         for table in COLUMNS:
             batches = list(inlined(store.connection, table))
-            connection.register("catalog_rows", pa.concat_tables(batches) if batches else arrow_schema(table).empty_table())
-            connection.register("mirror_rows", joined(table, state.tables.get(table, [])))
+            held = pa.concat_tables(batches) if batches else arrow_schema(table).empty_table()
+            noted = joined(table, state.tables.get(table, []))
+            if held.equals(noted):  # mostly: both list them in order of arrival
+                continue
+            connection.register("catalog_rows", held)
+            connection.register("mirror_rows", noted)
             for one, other in (("catalog", "mirror"), ("mirror", "catalog")):
                 extra = connection.execute(
                     f"SELECT count(*), min(seq) FROM (FROM {one}_rows EXCEPT ALL FROM {other}_rows)"

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,44 +27,16 @@ from storage.keeper import Keeper, check_catalog
 from storage.locks import Waiting, in_turn, on_and_on, writer_lock
 from storage.mirror import Mirror
 from storage.mirrorbase import inlined, inlined_tables
-from storage.patience import patiently
+from storage.patience import NOTHING, answered, out_of_order, patiently
+from storage.points import Step, reached
 from storage.rollforward import SNAPSHOT, roll_forward
 from storage.schema import COLUMNS, FORMAT_VERSION, create_statements
-
-STEPS = (
-    "lock_held",
-    "index_current",
-    "mirror_current",
-    "change_built",
-    "begun",
-    "head_checked",
-    "files_removed",
-    "files_added",
-    "rows_inserted",
-    "ledger_inserted",
-    "message_set",
-    "files_checked",
-    "mirror_written",
-    "mirror_synced",
-    "committed",
-    "index_applied",
-    "mirror_followed",
-)
-"""The numbered steps of a commit, in order; a crash before ``committed`` leaves nothing, a crash from it on leaves all."""
 
 OPTIONS = {"parquet_compression": "zstd", "parquet_version": "2", "parquet_row_group_size": "131072", "target_file_size": "256MB"}
 REMOVED_TOGETHER = 500
 """Files that one DELETE lets go of: DuckLake finds them by name, and looks at its list of files once for all."""
 
 LIVE = "(SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL)"
-
-NOTHING = "nothing was changed. Run the same command again"
-
-Step = Callable[[str], None]
-
-
-def no_step(_name: str) -> None:
-    """Do nothing at a step (tests put faults here)."""
 
 
 def utc_now() -> datetime:
@@ -93,9 +66,9 @@ class Change:
 
 
 class Store:
-    """An open lake. ``on_step`` is called at each of :data:`STEPS`; ``clock`` gives the time of ledger entries."""
+    """An open lake. ``on_step`` is called at each of :data:`storage.points.STEPS`; ``clock`` gives the time of ledger entries."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, on_step: Step = no_step, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, on_step: Step = reached, clock: Callable[[], datetime] = utc_now) -> None:
         self.path = path = path.resolve()
         self.data = path / "data"
         self.read_only = read_only
@@ -189,17 +162,20 @@ class Store:
     def locked(self, wait_s: float) -> Iterator[None]:
         """Hold the writer lock with the index rolled forward to the ledger's head."""
         with in_turn(self._turn, wait_s, self.on_wait), writer_lock(self.path / "lock", wait_s, self.on_wait):
-            self.on_step("lock_held")
-            acknowledged = self.index.head()
-            roll_forward(self.connection, self.index)
-            self.on_step("index_current")
-            self._keeper.settle(self.connection, self.index.head(), acknowledged)
-            self.on_step("mirror_current")
+            with answered("the lock was taken"):
+                self.on_step("lock_held")
+                acknowledged = self.index.head()
+                roll_forward(self.connection, self.index)
+                self.on_step("index_current")
+                self._keeper.settle(self.connection, self.index.head(), acknowledged)
+                self.on_step("mirror_current")
             yield
 
     def ensure_index(self, wait_s: float) -> None:
         """Roll the index forward if it does not stand at the ledger's head."""
-        if self.index.head().snapshot != self.snapshot():
+        with answered("the lake was looked at"):
+            current = self.index.head().snapshot == self.snapshot()
+        if not current:
             with self.locked(wait_s):
                 pass
 
@@ -219,6 +195,11 @@ class Store:
             raise StoreDown(f"the data store failed while the batch was committed ({error}); {NOTHING}") from error
         except duckdb.Error as error:
             raise CatalogDown(f"the catalog did not take the commit ({error}); {NOTHING}") from error
+        with contextlib.suppress(OSError, sqlite3.Error, duckdb.Error):  # it is committed: whoever takes the lock next makes up for these
+            self._follow(change, entry, snapshot)
+        return entry
+
+    def _follow(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
         self.on_step("committed")
         change.index.seq, change.index.hash = entry.seq, entry.hash
         self.index.apply(change.index)
@@ -226,7 +207,6 @@ class Store:
         self.on_step("index_applied")
         self._keeper.follow(self.connection, change, snapshot, self.index.head())
         self.on_step("mirror_followed")
-        return entry
 
     def _try_commit(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
         """Commit, unless a try before, whose outcome was not to be known, did."""
@@ -322,8 +302,10 @@ class Store:
 def patiently_connected(connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
     """Return what ``connect`` returns; raise :class:`CatalogDown` when the catalog can't be opened, in several tries."""
     try:
-        return patiently(connect, duckdb.OperationalError)
-    except duckdb.OperationalError as error:
+        return patiently(connect, duckdb.Error)
+    except duckdb.Error as error:
+        if not out_of_order(error):
+            raise
         raise CatalogDown(f"the catalog can't be opened ({error}); {NOTHING}") from error
 
 
@@ -359,6 +341,7 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         if exists(path):
             return False
         _check_empty(path)
+        reached("folder_made")
         for name in ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
             (path / name).unlink(missing_ok=True)
         for segment in (path / "mirror").glob("*"):
@@ -367,15 +350,18 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
         connection = open_catalog(path / "catalog.sqlite", path / "data", read_only=False)
         for option, value in OPTIONS.items():
             connection.execute(f"CALL lake.set_option('{option}', '{value}')")
+        reached("options_set")
         connection.execute("BEGIN")
         for statement in create_statements():
             connection.execute(statement)
+            reached("table_made")
         first = ledger.seal(1, clock(), actor, "init", "", _first_body(software), ledger.GENESIS)
         connection.execute(
             "INSERT INTO lake.main.ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [first.seq, first.recorded_at, first.actor, first.action, first.batch_id, first.body, first.prev_hash, first.hash],
         )
         connection.execute("COMMIT")
+        reached("tables_made")
         head = Head(first.seq, first.hash, "", int(connection.execute(SNAPSHOT).fetchall()[0][0]))
         Keeper(path.resolve(), Mirror(path / "mirror")).start_again(connection, head)
         connection.close()
@@ -391,7 +377,13 @@ def _first_body(software: str) -> dict[str, Any]:
 
 
 def _check_empty(path: Path) -> None:
+    """Raise unless there is nothing at ``path``, or what an interrupted creation leaves: that never holds data."""
     ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "payloads", "staging", "walled", ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")
+    if next((path / "data" / "main").rglob("*.parquet"), None) is not None:
+        raise IntegrityError(
+            f"{path}: data files are here, but no marker (lake.json). Put lake.json back (a backup.json holds it), or move "
+            "catalog.sqlite* away and run 'loadlock restore --from-mirror'; a restore that was interrupted wants to be run again"
+        )

@@ -12,6 +12,7 @@ from pathlib import Path
 from storage.files import fsync_folder
 from storage.index import IndexDelta
 from storage.locks import running_since
+from storage.points import reached
 from storage.store import Change
 from storage.upkeep import META, Items, Upkeep
 
@@ -82,10 +83,13 @@ def sweep(upkeep: Upkeep, *, dry_run: bool = False) -> Items:
             "paths": [upkeep.relative(one.path) for one in everything[:NAMED_IN_ENTRY]],
         }
         entry = store.commit(lambda _seq: Change("sweep", upkeep.actor, "", body, IndexDelta(0, "")))
+        reached("sweep_noted")
         for one in alone:
             one.path.unlink(missing_ok=True)
+            reached("orphan_removed")
         if let_go:
             store.rows(f"SELECT count(*) FROM ducklake_cleanup_old_files('lake', older_than => {_before(upkeep)})")
+            reached("released_removed")
         for folder in sorted({one.path.parent for one in everything}):
             fsync_folder(folder)
     return [_item(upkeep, one) | {"ledger_seq": entry.seq} for one in everything]

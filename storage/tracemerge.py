@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from kernels.missing import NULL_BITS
 from storage.pieces import Float64, Int32, Int64, Names, Piece, SharedColumns
+from storage.points import reached
 
 TEXTS = ("tool", "chamber", "trace", "stream", "sensor", "payload_id")
 RECORD = ("place", "stream", "seq", "ts", "window", "payload", "byte_start")
@@ -79,6 +80,7 @@ class Merge:
     def add(self, path: Path) -> None:
         """Take in a file, its pages' checksums proven."""
         with pq.ParquetFile(path, read_dictionary=list(TEXTS), page_checksum_verification=True) as file:
+            reached("files_read")
             for number in range(file.num_row_groups):
                 self._add(file.read_row_group(number))
 

@@ -213,3 +213,16 @@ def loadlock_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         return Answer(code, captured.out, captured.err)
 
     return run
+
+
+# --- figures of the fault tests
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what the fault tests noted (points, runs, kills, seeds); ``LOADLOCK_SOAK_NOTES`` names a file that keeps it."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    notes = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "figures"]
+    for note in notes:
+        terminalreporter.write_line(", ".join(f"{name} {value}" for name, value in note.items()))
+    if kept := os.environ.get("LOADLOCK_SOAK_NOTES"):
+        Path(kept).write_text(json.dumps(notes), encoding="utf-8")

@@ -1,16 +1,12 @@
-"""A process is killed at every numbered step of the commit, while it stages files, inside COMMIT, and while it makes the lake.
+"""A process is killed at some moment inside COMMIT, then the same command runs again; and the index is lost.
 
-Then the same command runs again, and everything is there exactly once.
+Kills at every other step are the business of ``test_points``.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +14,9 @@ import pytest
 
 import loadlock
 from storage.index import Index
-from storage.store import STEPS
+from tests.faults.nursery import Nursery
 
-KILLED = Path(__file__).with_name("killed.py")
 CAPTURE = Path(__file__).resolve().parents[2] / "sample_data" / "deliveries" / "ETCH02" / "0001.hsms"
-VISIBLE_FROM = STEPS.index("committed")
 RUN = Callable[..., Any]
 
 FINGERPRINT = {
@@ -77,32 +71,6 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def kill_at(site: Any) -> Iterator[Callable[[Path, str, int], int]]:
-    """``kill_at(lake, place, nth)`` ingests in a child that kills itself there, and returns its exit status."""
-    with subprocess.Popen([sys.executable, str(KILLED)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
-        orders, answers = nursery.stdin, nursery.stdout
-
-        def kill(lake: Path, place: str, nth: int) -> int:
-            order = {
-                "lake": str(lake),
-                "config": str(site.config),
-                "place": place,
-                "nth": nth,
-                "sources": [str(path) for path in site.sources],
-            }
-            orders.write(json.dumps(order) + "\n")
-            orders.flush()
-            status = int(answers.readline())
-            assert status in (0, -signal.SIGKILL)
-            return status
-
-        yield kill
-        orders.close()
-
-
 def run_again(path: Path, site: Any, undisturbed: dict[str, Any], assert_conserved: RUN) -> str:
     """Ingest the same delivery once more and check that all of it is there once; return the receipts' state."""
     with loadlock.open(path) as lake:
@@ -119,78 +87,19 @@ def run_again(path: Path, site: Any, undisturbed: dict[str, Any], assert_conserv
     return str(states.pop())
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_a_step_of_the_commit(
-    step: str, site: Any, empty: Path, kill_at: RUN, undisturbed: dict[str, Any], tmp_path: Path, assert_conserved: RUN
-) -> None:
-    lake = tmp_path / "fab.lake"
-    shutil.copytree(empty, lake)
-    assert kill_at(lake, step, 2) == -signal.SIGKILL
-    with loadlock.open(lake, read_only=True) as reader:
-        seen = len(reader.sql("from traces").fetchall()), len(reader.sql("from payloads").fetchall())
-        visible = STEPS.index(step) >= VISIBLE_FROM
-        assert seen == ((len(undisturbed["content"]["traces"]), 3) if visible else (0, 0))
-        assert reader.verify().faults == []
-    assert run_again(lake, site, undisturbed, assert_conserved) == ("replayed" if visible else "committed")
-
-
-@pytest.mark.parametrize("step", ["files_checked", "committed"])
-def test_killed_while_the_configuration_is_kept(
-    step: str, site: Any, empty: Path, kill_at: RUN, undisturbed: dict[str, Any], tmp_path: Path, assert_conserved: RUN
-) -> None:
-    lake = tmp_path / "fab.lake"
-    shutil.copytree(empty, lake)
-    assert kill_at(lake, step, 1) == -signal.SIGKILL
-    assert run_again(lake, site, undisturbed, assert_conserved) == "committed"
-
-
-@pytest.mark.parametrize(("place", "nth"), [("file_written", 1), ("file_renamed", 1), ("file_written", 3)])
-def test_killed_while_files_are_staged(
-    place: str, nth: int, site: Any, empty: Path, kill_at: RUN, undisturbed: dict[str, Any], tmp_path: Path, assert_conserved: RUN
-) -> None:
-    lake = tmp_path / "fab.lake"
-    shutil.copytree(empty, lake)
-    assert kill_at(lake, place, nth) == -signal.SIGKILL
-    assert run_again(lake, site, undisturbed, assert_conserved) == "committed"
-
-
 @pytest.mark.parametrize("delay_us", [0, 4_000, 12_000, 30_000])
 def test_killed_inside_commit(
-    delay_us: int, site: Any, empty: Path, kill_at: RUN, undisturbed: dict[str, Any], tmp_path: Path, assert_conserved: RUN
+    delay_us: int, site: Any, empty: Path, nursery: Nursery, undisturbed: dict[str, Any], tmp_path: Path, assert_conserved: RUN
 ) -> None:
     lake = tmp_path / "fab.lake"
     shutil.copytree(empty, lake)
-    kill_at(lake, f"commit+{delay_us}", 2)
+    sources = [str(path) for path in site.sources]
+    nursery.run("ingest_and_die", lake=str(lake), config=str(site.config), sources=sources, delay_us=delay_us)
     with loadlock.open(lake, read_only=True) as reader:
         before = content(reader)
         assert reader.verify().faults == []
     state = run_again(lake, site, undisturbed, assert_conserved)
     assert before["payloads"] == (undisturbed["content"]["payloads"] if state == "replayed" else [])
-
-
-CREATION = [
-    ("folder_made", 1),
-    ("catalog_opened", 1),
-    ("half_the_tables", 9),
-    ("file_written", 1),
-    ("before_marker", 1),
-    ("file_written", 2),
-    ("file_renamed", 2),
-]
-
-
-@pytest.mark.parametrize(("place", "nth"), CREATION, ids=str)
-def test_killed_while_the_lake_is_made(
-    place: str, nth: int, site: Any, kill_at: RUN, undisturbed: dict[str, Any], tmp_path: Path, assert_conserved: RUN
-) -> None:
-    from storage.errors import NoLake
-
-    lake = tmp_path / "fab.lake"
-    assert kill_at(lake, place, nth) == -signal.SIGKILL
-    if (place, nth) != ("file_renamed", 2):
-        with pytest.raises(NoLake, match="loadlock init"):
-            loadlock.open(lake, read_only=True)
-    assert run_again(lake, site, undisturbed, assert_conserved) == "committed"
 
 
 # --- the index is derived
