@@ -41,7 +41,7 @@ class Sizes:
     memory_rounds: int = 2
     start_rounds: int = 15
     keys: int = 10_000_000
-    keys_batch: int = 1_000_000
+    keys_batch: int = 250_000
     keys_rounds: int = 3
     samples: int = 20_000_000
     quantile_samples: int = 5_000_000
@@ -66,7 +66,7 @@ SIZES = {
         memory_mb=30,
         memory_rounds=1,
         keys=2_000_000,
-        keys_batch=500_000,
+        keys_batch=250_000,
         samples=5_000_000,
         quantile_samples=2_000_000,
         write_steps=30,

@@ -90,13 +90,17 @@ def advance(stream, time, seq, run_stream, runs, step):
     int64 (s + 1,), where each stream's runs begin). ``step``: int64 by stream, for all ``s`` streams. O(n + r + s), nothing is sorted.
     """
     n, r, streams = len(stream), len(runs), len(step)
-    first, last = np.full((streams, 2), LOWEST, np.int64), np.full((streams, 2), LOWEST, np.int64)
+    first = np.full((streams, 2), LOWEST, np.int64)
+    # Of each stream, in one line of the cache: its last time, and the number that follows if it counts (LOWEST: it does not).
+    ahead = np.full((streams, 2), LOWEST, np.int64)
+    last = np.full(streams, LOWEST, np.int64)
     far = np.full(streams, UNBEGUN, np.int64)
     begin = np.zeros(streams + 1, np.int64)
     for j in range(r):
         s = run_stream[j]
-        first[s, 0], first[s, 1], last[s, 0], last[s, 1] = runs[j, 0], runs[j, 1], runs[j, 2], runs[j, 3]
+        first[s, 0], first[s, 1], ahead[s, 0], last[s] = runs[j, 0], runs[j, 1], runs[j, 2], runs[j, 3]
         far[s] = step[s]
+        ahead[s, 1] = runs[j, 3] + 1 if far[s] == COUNTER else LOWEST
         begin[s + 1] += 1
     late, late_stream = np.empty(n, np.int64), np.empty(n, np.int32)
     late_time, late_seq = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -104,14 +108,16 @@ def advance(stream, time, seq, run_stream, runs, step):
     m, c = 0, 0
     for i in range(n):
         s, t, q = np.uint32(stream[i]), time[i], seq[i]
-        a, b = last[s, 0], last[s, 1]
+        if (q == ahead[s, 1]) & (t >= ahead[s, 0]) & (q != LOWEST):
+            ahead[s, 0], ahead[s, 1] = t, q + 1
+            continue
+        longest = far[s]
+        a, b = ahead[s, 0], ahead[s, 1] - 1 if longest == COUNTER else last[s]
         if t < a or (t == a and q <= b):
             late[m], late_stream[m], late_time[m], late_seq[m] = i, s, t, q
             m += 1
             continue
-        longest = far[s]
-        joined = q == b + 1 if longest == COUNTER else longest == ANY or (longest > 0 and t - a <= longest)
-        if not joined:
+        if not (longest == ANY or (longest > 0 and t - a <= longest)):
             if longest == UNBEGUN:
                 far[s] = step[s]
             else:
@@ -120,7 +126,7 @@ def advance(stream, time, seq, run_stream, runs, step):
                 c += 1
             first[s, 0], first[s, 1] = t, q
             begin[s + 1] += 1
-        last[s, 0], last[s, 1] = t, q
+        ahead[s, 0], ahead[s, 1], last[s] = t, q + 1 if far[s] == COUNTER else LOWEST, q
     for s in range(streams):
         begin[s + 1] += begin[s]
     out, out_stream, place = np.empty((begin[streams], 4), np.int64), np.empty(begin[streams], np.int32), begin[:streams].copy()
@@ -138,7 +144,8 @@ def advance(stream, time, seq, run_stream, runs, step):
             out_stream[k] = s
         if begin[s] < begin[s + 1]:
             k = begin[s + 1] - 1
-            out[k, 0], out[k, 1], out[k, 2], out[k, 3] = first[s, 0], first[s, 1], last[s, 0], last[s, 1]
+            number = ahead[s, 1] - 1 if far[s] == COUNTER else last[s]
+            out[k, 0], out[k, 1], out[k, 2], out[k, 3] = first[s, 0], first[s, 1], ahead[s, 0], number
     return late[:m], late_stream[:m], late_time[:m], late_seq[:m], out_stream, out, begin
 
 
