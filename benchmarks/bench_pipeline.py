@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import zstandard
 
-import ingest.features
 import ingest.intake
 import ingest.spanning
 import ingest.tracefile
 import loadlock
 import storage.files
+import storage.recompute
 from benchmarks import capture
 from benchmarks.goals import figure, ratio
 from benchmarks.measure import Figure, Found, check, race
@@ -97,7 +97,7 @@ def bare() -> Iterator[None]:
     """Let windows be reduced without quantiles, and payload and data files go unhashed."""
     stand_in = SimpleNamespace(sha256=_Unhashed, file_digest=lambda _file, _name: _Unhashed())
     with ExitStack() as stack:
-        for module in (ingest.features, ingest.spanning, ingest.tracefile):
+        for module in (ingest.spanning, ingest.tracefile, storage.recompute):
             stack.enter_context(mock.patch.object(module, "reduce_windows", partial(reduce_windows, what=TRENDS)))
         for hashed in (ingest.intake, storage.files):
             stack.enter_context(mock.patch.object(hashed, "hashlib", stand_in))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -25,8 +26,12 @@ def patiently(action: Callable[[], Result], *on: type[Exception]) -> Result:
     try:
         return action()
     except on:
+        chosen = "stamina" in sys.modules  # by somebody else: what it tells them is theirs
         import stamina  # only now: it costs more to import than a commit takes
+        from stamina.instrumentation import LoggingOnRetryHook, set_on_retry_hooks
 
+        if not chosen:
+            set_on_retry_hooks([LoggingOnRetryHook])  # by itself it would print to standard output, where structlog is installed
     for attempt in stamina.retry_context(on=on, attempts=TRIES, timeout=None, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1):
         with attempt:
             return action()

@@ -99,7 +99,8 @@ class Store:
 
     def close(self) -> None:
         """Close the connection and the index."""
-        self.connection.interrupt()  # a query that was broken off runs on otherwise, and would be waited for
+        with contextlib.suppress(duckdb.ConnectionException):  # closed already
+            self.connection.interrupt()  # a query that was broken off runs on otherwise, and would be waited for
         self.connection.close()
         if self._index is not None:
             self._index.close()
