@@ -124,6 +124,7 @@ def _end(workers: Iterable[_Worker]) -> None:
         worker.waiting.put(None)
     for worker in started:
         worker.ended.wait()
+        worker.join()  # what it held is freed by it, not while the interpreter ends: that aborts
 
 
 def merged(parts: Iterable[Summary], place_of: Callable[[str], int]) -> Summary:
