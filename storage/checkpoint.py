@@ -57,8 +57,8 @@ def read(path: Path) -> dict[str, Any]:
         raise BadCheckpoint(f"{path}: {error.strerror}; name a file that 'loadlock audit checkpoint' wrote") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise IntegrityError(f"{path}: no longer a checkpoint ({error}); take another copy") from error
-    if not isinstance(document, dict) or not {*SIGNED, "signature"} <= set(document):
-        raise BadCheckpoint(f"{path}: not a checkpoint; 'loadlock audit checkpoint' writes one")
+    if not isinstance(document, dict) or set(document) != {"schema", *SIGNED, "signature"} or document["schema"] != 1:
+        raise BadCheckpoint(f"{path}: not a checkpoint, or changed since; 'loadlock audit checkpoint' writes one")
     return document
 
 

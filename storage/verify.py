@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from storage.damage import Damage, Lineage, damage_of
+from storage.errors import IntegrityError
 from storage.featurecheck import feature_faults
 from storage.filecheck import FileCheck, Recorded
 from storage.kept import FOLDER, kept_fault
@@ -91,9 +92,21 @@ def verify(
     ``quick``: the chain, and that every file is there with its size. ``every_feature``: all features and not a sample of them.
     """
     report = Report(quick)
-    listed = list(entries(store))
+    with _uncached(store):
+        _prove(store, report, progress, every_feature)
+    return report
+
+
+def _prove(store: Store, report: Report, progress: Callable[[int], None], every_feature: bool) -> None:
+    try:
+        listed = list(entries(store))
+    except duckdb.Error as error:
+        raise IntegrityError(
+            f"the ledger can't be read ({_short_of(error)}); take a backup, or 'loadlock restore --from-mirror'"
+        ) from error
     report.entries = len(listed)
     report.faults += check_chain(listed)
+    listed = [entry for entry in listed if _legible(entry)]  # the chain names the others
     known, removed = files_of(listed)
     files = catalog_files(store, known)
     lineage = Lineage(listed)
@@ -106,23 +119,40 @@ def verify(
     kept = kept_files(listed)
     _check_kept(store, kept, report)
     report.orphans = orphans(store, {recorded.path for recorded, _ in files} | set(kept))
-    try:
+    with _reporting(report, "what is missing can't be told"):
         report.missing = missing_files(store, listed)
         report.owed = int(store.rows("SELECT count(*) FROM features_owed")[0][0])
-    except duckdb.Error as error:
-        report.faults.append(f"what is missing can't be told ({str(error).splitlines()[0]})")
     report.faults += [f"missing: {one.text()}" for one in report.missing]
-    if quick:
-        return report
-    _accounts(store, listed, report)
-    report.faults += compare(store)
-    try:
-        with _uncached(store):
-            report.windows, faults = feature_faults(store, every=every_feature)
+    if report.quick:
+        return
+    with _reporting(report, "accounts: they can't be read"):
+        _accounts(store, listed, report)
+    with _reporting(report, "mirror: the catalog can't be held against it"):
+        report.faults += compare(store)
+    with _reporting(report, "features: they can't be computed anew"):
+        report.windows, faults = feature_faults(store, every=every_feature)
         report.faults += faults
+
+
+def _legible(entry: Entry) -> bool:
+    try:
+        json.loads(entry.body)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _reporting(report: Report, what: str) -> Iterator[None]:
+    """Turn a failure to read in the ``with`` block into a fault: a damaged file, which is named on its own, stops no other proof."""
+    try:
+        yield
     except duckdb.Error as error:
-        report.faults.append(f"features: they can't be computed anew ({str(error).splitlines()[0]})")
-    return report
+        report.faults.append(f"{what} ({_short_of(error)})")
+
+
+def _short_of(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0]
 
 
 @contextmanager
@@ -140,11 +170,8 @@ def files_of(listed: list[Entry]) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """Return (path -> what the ledger keeps of the file, paths that were removed)."""
     known: dict[str, dict[str, Any]] = {}
     removed: set[str] = set()
-    for entry in listed:
-        try:
-            body = json.loads(entry.body)
-        except json.JSONDecodeError:
-            continue
+    for entry in filter(_legible, listed):
+        body = json.loads(entry.body)
         known |= {item["path"]: item for item in body.get("files", ())}
         removed |= set(body.get("removed", ()))
     return known, removed

@@ -1,0 +1,153 @@
+"""One bit flipped on disk, at random: in a data file of any kept snapshot, in kept payloads, the mirror, a proof, the catalog."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loadlock
+from storage import checkpoint, signing
+from storage.errors import LoadlockError
+from storage.verify import entries
+from tests.faults.soak import new_seed, scaled
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, polisher: Run, assert_conserved: Run) -> Any:
+    """A lake that keeps payloads, with files that only an older snapshot names, and a signed checkpoint."""
+    folder = tmp_path_factory.mktemp("bits")
+    site = polisher(folder)
+    site.config.write_text(site.config.read_text(encoding="utf-8") + "keep_payloads = true\n", encoding="utf-8")
+    site.lake = folder / "fab.lake"
+    files = [
+        site.wafers("1.csv", [1, 2]),
+        site.wafers("2.csv", [3], tool="P2"),
+        site.file("3.csv", [*site.rows([4, 5]), "P1,A,nonsense,W7,ramp,1,2"]),
+    ]
+    signing.write_private(folder / "me.pem")
+    with loadlock.open(site.lake) as lake:
+        for file in files:
+            assert_conserved(lake.ingest(file, config=site.config), lake)
+        lake.compact(everything=True)
+        lake.ingest(site.wafers("4.csv", [6]), config=site.config)
+        site.proof = folder / "checkpoint.json"
+        signing.write_json(site.proof, checkpoint.make(list(entries(lake.store)), folder / "me.pem", lake.store.clock()))
+    return site
+
+
+@contextmanager
+def flipped(path: Path, at: int, bit: int) -> Iterator[None]:
+    """Hold one bit of a file flipped."""
+    sound = path.read_bytes()
+    path.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << bit]) + sound[at + 1 :])
+    try:
+        yield
+    finally:
+        path.write_bytes(sound)
+
+
+def found(lake: Any, proof: Path) -> bool:
+    """Tell whether ``audit verify --checkpoint`` has something to say."""
+    try:
+        return bool(lake.verify().faults + checkpoint.check(checkpoint.read(proof), list(entries(lake.store))))
+    except LoadlockError as error:
+        return error.exit_code in (2, 6)
+
+
+def flip_bits(site: Any, count: int, seed: int) -> Counter[str]:
+    """Flip ``count`` bits, one at a time, and find each; return how many there were of each kind."""
+    dice = random.Random(seed)
+    places = {
+        "data": sorted((site.lake / "data" / "main").rglob("*.parquet")),
+        "payloads": sorted((site.lake / "payloads").glob("*.zst")),
+        "mirror": sorted(path for path in (site.lake / "mirror").iterdir() if path.stat().st_size),
+        "proof": [site.proof],
+    }
+    tried: Counter[str] = Counter()
+    with loadlock.open(site.lake, read_only=True) as lake:
+        named = {name for (name,) in lake.store.rows("SELECT path FROM __ducklake_metadata_lake.ducklake_data_file")}
+        old = [path for path in places["data"] if path.name in {Path(name).name for name in named}]
+        assert len(old) == len(places["data"]) > len(lake.store.rows(CURRENT))
+        assert not found(lake, site.proof)
+        for number in range(count):
+            kind = ("payloads", "mirror", "proof")[number // 2 % 3] if number % 2 else "data"
+            path = dice.choice(places[kind])
+            at, bit = dice.randrange(path.stat().st_size), dice.randrange(8)
+            with flipped(path, at, bit):
+                assert found(lake, site.proof), (seed, path.name, at, bit)
+            tried[kind] += 1
+        assert not found(lake, site.proof)
+    return tried
+
+
+CURRENT = "SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL"
+
+
+def test_a_hundred_bits(site: Any, note: Run) -> None:
+    seed = new_seed()
+    note(seed=seed, **flip_bits(site, 100, seed))
+
+
+@pytest.mark.slow
+def test_five_hundred_bits(site: Any, note: Run) -> None:
+    seed = new_seed()
+    note(seed=seed, **flip_bits(site, scaled(500), seed))
+
+
+def catalog_bits(site: Any, folder: Path, count: int, seed: int) -> dict[str, int]:
+    """Flip bits of a checkpointed catalog, one at a time in a copy of the lake; return how each was found, or was not."""
+    shutil.copytree(site.lake, folder / "fab.lake")
+    catalog = folder / "fab.lake" / "catalog.sqlite"
+    with sqlite3.connect(catalog) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    size, dice, how = catalog.stat().st_size, random.Random(seed), Counter[str]()
+    sound = catalog.read_bytes()
+    for _ in range(count):
+        with flipped(catalog, dice.randrange(size), dice.randrange(8)):
+            how[_judged(folder / "fab.lake", catalog)] += 1
+        for side in folder.glob("fab.lake/catalog.sqlite-*"):
+            side.unlink()
+        assert catalog.read_bytes() == sound
+    return dict(how)
+
+
+def _judged(lake_path: Path, catalog: Path) -> str:
+    try:
+        with loadlock.open(lake_path, read_only=True) as lake:
+            if lake.verify().faults:
+                return "verify"
+    except Exception:  # whatever is raised was noticed; a crash of the process would end the test
+        return "refused"
+    database = sqlite3.connect(f"file:{catalog}?mode=ro&immutable=1", uri=True)
+    try:
+        sound = database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    except sqlite3.DatabaseError:
+        sound = False
+    finally:
+        database.close()
+    return "unnoticed" if sound else "integrity check"
+
+
+def test_bits_in_the_catalog(site: Any, tmp_path: Path, note: Run) -> None:
+    """What is not noticed lies where nothing is stored: unused room of pages, and statistics that no answer depends on."""
+    seed = new_seed()
+    how = catalog_bits(site, tmp_path, 15, seed)
+    note(seed=seed, bits=15, **{name.replace(" ", "_"): count for name, count in how.items()})
+    assert sum(how.values()) == 15
+
+
+@pytest.mark.slow
+def test_many_bits_in_the_catalog(site: Any, tmp_path: Path, note: Run) -> None:
+    seed, count = new_seed(), scaled(500)
+    note(seed=seed, bits=count, **{name.replace(" ", "_"): n for name, n in catalog_bits(site, tmp_path, count, seed).items()})
