@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print exactly one JSON object")
         return sub
 
-    command("init", "create a lake", "loadlock init --lake fab.lake")
+    init = command("init", "create a lake; learn a first configuration", "loadlock init --learn drop/ --config fab.toml --lake fab.lake")
+    init.add_argument("--learn", metavar="DIR", help="look at the deliveries in DIR and write a first configuration, commented, to correct")
+    init.add_argument("--config", metavar="FILE", help="with --learn: the new file to write (default loadlock.toml)")
 
     ingest = command("ingest", "ingest files, folders or standard input ('-')", "loadlock ingest drop/ --config fab.toml --lake fab.lake")
     ingest.add_argument("sources", nargs="+", metavar="SOURCE")

@@ -13,7 +13,7 @@ from storage.errors import LoadlockError
 Command = Callable[[argparse.Namespace], int]
 
 COMMANDS = {
-    "init": "feed:init",
+    "init": "starting:init",
     "ingest": "feed:ingest",
     "watch": "watching:watch",
     "sql": "query:sql",
