@@ -174,6 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", "print the JSON Schema, for editors", "loadlock config schema", lake=False, into=config)
     command("show", "print the configuration that the lake keeps", "loadlock config show --lake fab.lake", into=config)
 
+    completion = command("completion", "print a script that lets the shell complete", "loadlock completion bash", lake=False)
+    completion.add_argument("shell", choices=("bash", "zsh"), help="bash: source it from ~/.bashrc; zsh: a file _loadlock on fpath")
+
     doctor = command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
     doctor.add_argument("--warm", action="store_true", help="compile all kernels now, for images and machines without a network")
     return parser

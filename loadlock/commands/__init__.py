@@ -45,6 +45,7 @@ COMMANDS = {
     "config check": "settings:check",
     "config schema": "settings:schema",
     "config show": "settings:show",
+    "completion": "completing:completion",
     "doctor": "health:doctor",
 }
 """Command -> module of this package and function in it, which is imported when the command runs."""
