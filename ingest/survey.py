@@ -65,7 +65,7 @@ def survey(folder: Path, limits: Limits) -> Survey:
         elif suffix not in TEXTS:
             found.left.append((str(place), "no HSMS frames at its beginning, and its name is not that of a text table"))
         elif (sheet := read_sheet(head, whole, str(place), limits)) is None:
-            found.left.append((str(place), "no table was recognised: no delimiter cuts its lines into the same number of columns"))
+            found.left.append((str(place), "no table was recognised: no delimiter cuts its lines alike, or columns share a name"))
         else:
             sheets[sheet.columns, sheet.header].append((place, sheet))
     for tool, places in captures.items():

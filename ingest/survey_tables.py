@@ -126,7 +126,7 @@ def look_at_table(sheet: Sheet) -> TableSeen:
     numbers = {name: found for name, texts in fields.items() if (found := _numbers(texts, decimal)) is not None}
     seen = TableSeen(sheet, _time(sheet, fields, numbers), decimal=decimal)
     for name in sheet.columns:
-        plain = re.sub(r"[\s._-]+", "_", name).casefold()
+        plain = _plain(name)
         role = role_of(name)
         if seen.time and name == seen.time.column:
             continue
@@ -148,6 +148,10 @@ def look_at_table(sheet: Sheet) -> TableSeen:
     blanks = {text for name in numbers for text in sheet.column(name) if text in BLANKS}
     seen.missing = sorted(blanks - {"", "NaN"})
     return seen
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s._-]+", "_", name.strip()).casefold()
 
 
 def _with_comma(texts: list[str]) -> bool:
@@ -178,16 +182,20 @@ def _like_steps(values: list[float]) -> bool:
 
 
 def _time(sheet: Sheet, fields: dict[str, list[str]], numbers: dict[str, list[float]]) -> TimeSeen | None:
-    """Return the column of time: by its name, else the only kind of column that reads as moments, else one that rises by itself."""
+    """Return the column of time: by its name, else the first one that reads as moments, else one without a name that rises."""
     named = [name for name in sheet.columns if _TIME.fullmatch(name.strip().casefold())]
-    for name in (*named, *(name for name in sheet.columns if name not in named)):
+    for name in named:
         found = _moments(name, fields[name])
         if found is not None:
-            found.by_name = name in named
             return found
     for name in named:
         if name in numbers and _rises(numbers[name], 0.5):
             return _counted(name, numbers[name])
+    for name in sheet.columns:
+        found = _moments(name, fields[name]) if role_of(name) is None and not _TOOL.fullmatch(_plain(name)) else None
+        if found is not None:
+            found.by_name = False
+            return found
     nameless = not sheet.header or all(name.isdigit() for name in sheet.columns)
     for name in sheet.columns if nameless else ():
         if name in numbers and _rises(numbers[name], 0.95) and not _by_ones(numbers[name]):
@@ -213,7 +221,9 @@ def _moments(name: str, texts: list[str]) -> TimeSeen | None:
         read = _parsed(texts, None)
         if read is not None:
             return TimeSeen(name, zoned=read[0].tzinfo is not None, period_s=_period(read))
-    fitting = [(layout, read) for layout in FORMATS if (read := _parsed(texts, layout)) is not None]
+    digits = {len(text) for text in texts if text.isdigit()}
+    formats = FORMATS if digits <= {14, 16, 17, 20} else ()  # fourteen digits and a fraction; others are numbers that look like a date
+    fitting = [(layout, read) for layout in formats if (read := _parsed(texts, layout)) is not None]
     if not fitting:
         return None
     layout, read = fitting[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import struct
 import tomllib
 from collections.abc import Callable
@@ -155,6 +156,34 @@ def test_ways_to_write_a_time(tmp_path: Path, moment: str, unit: str | None, lay
         summary = lake.ingest(tmp_path / "t.csv", config=parse(learned(tmp_path)[0]))
         assert_conserved(summary, lake)
         assert summary.records["accepted"] == 8
+
+
+def test_a_number_that_looks_like_a_date_is_no_time() -> None:
+    rows = [f"20260317{i:02},{1773734400 + i},{i}" for i in range(1, 9)]
+    found = seen(table("WAFER_ID,TIMESTAMP,FLOW", *rows))
+    assert (found.time.column, found.time.unit, found.context) == ("TIMESTAMP", "s", {"wafer": "WAFER_ID"})
+    assert seen(table("WAFER_ID,MARK,FLOW", *rows)).time is None
+
+
+def test_a_time_without_a_name_is_found_by_its_values_and_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(table("WHEN,FLOW", *(f"2026-03-17 08:00:0{i},{i}" for i in range(1, 9))))
+    assert "# ? taken for the time because of its values" in learned(tmp_path)[0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damage_never_stops_it(tmp_path: Path, seed: int) -> None:
+    """Any bytes give a valid configuration, or are left with a reason."""
+    dice = random.Random(seed)
+    for source in ("ETCH01/0001.hsms", "ETCH02/0001.hsms", "polisher/trace_20260317_a.csv"):
+        data = bytearray((SAMPLE / source).read_bytes()[:40_000])
+        for _ in range(dice.randrange(1, 200)):
+            at = dice.randrange(len(data))
+            data[at : at + dice.randrange(3)] = dice.randbytes(dice.randrange(3))
+        file = tmp_path / source
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        file.with_suffix(".txt").write_bytes(dice.randbytes(dice.randrange(2000)))
+    learned(tmp_path)
 
 
 def test_a_day_that_may_be_a_month_is_asked_for(tmp_path: Path) -> None:
