@@ -102,6 +102,8 @@ class Payload:
     kept_out: Set[str] = frozenset()
     """Tools whose rows are rejected, because their circuit is open."""
     tallies: dict[str | None, Tally] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Quarantined pieces by reason."""
     frames: int = 0
     """Frames that were understood."""
     bad_rows: int = 0

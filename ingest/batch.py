@@ -135,6 +135,7 @@ class Batch:
 
     def _wall_off(self, payload: Payload, piece: Rejected) -> None:
         self.quarantine.append(Quarantined(payload, piece, payload.dialect))
+        payload.reasons[piece.reason] = payload.reasons.get(piece.reason, 0) + 1
         self._quarantine_bytes += len(piece.data) + len(payload.dialect or "")
         if self._quarantine_bytes > QUARANTINE_BYTES:
             self.spill_quarantine()

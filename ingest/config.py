@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ingest.errors import ConfigError
 from ingest.records import Context
-from ingest.thresholds import CircuitSection, Overrides
+from ingest.suggest import suggestion
+from ingest.thresholds import CircuitSection
 
 CAPTURES = ("tool", "chamber", "lot", "wafer", "recipe", "step")
 CONTEXTS = Context._fields
@@ -365,18 +366,9 @@ def parse(text: str, name: str = "configuration") -> Config:
             where = ".".join(str(part) for part in fault["loc"])
             message = fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "extra_forbidden":
-                message = f"unknown key{_suggestion(data, fault['loc'])}"
+                message = f"unknown key{suggestion(Config, fault['loc'])}"
             lines.append(f"{name}:{_line_of(text, fault['loc'])}: {where or 'file'}: {message}")
         raise ConfigError("\n".join(lines)) from error
-
-
-def _suggestion(data: Mapping[str, Any], location: tuple[Any, ...]) -> str:
-    import difflib
-
-    sections: set[type[BaseModel]] = {Overrides, CircuitSection, *Section.__subclasses__()}
-    known = {field for model in sections for field in model.model_fields}
-    close = difflib.get_close_matches(str(location[-1]), sorted(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def load(path: Path) -> Config:

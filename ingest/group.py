@@ -346,7 +346,7 @@ class Group:
             summary.owed += self._closing.owed
             summary.gaps += self._closing.gaps
         for payload in committed:
-            summary.add(payload.account)
+            summary.add(payload.account, payload.reasons)
         for member in self.members:
             summary.book(self._receipt(member))
             if member.held and member.receipt and member.receipt.state == "deferred" and not member.delivery.has_place:

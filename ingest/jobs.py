@@ -136,9 +136,10 @@ def merged(parts: Iterable[Summary], place_of: Callable[[str], int]) -> Summary:
             (total.bytes, part.bytes),
             (total.records, part.records),
             (total.frames, part.frames),
+            (total.reasons, part.reasons),
         ):
             for name, count in theirs.items():
-                ours[name] += count
+                ours[name] = ours.get(name, 0) + count
         for name in ("samples", "events", "windows", "features", "gaps", "owed"):
             setattr(total, name, getattr(total, name) + getattr(part, name))
         total.batches += part.batches

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from ingest.account import Account
+from ingest.markup import facts, rows
 
 State = Literal["committed", "replayed", "refused", "deferred"]
 
@@ -22,6 +24,11 @@ class Receipt(BaseModel):
     ledger_seq: int | None
     reason: str | None = None
     account: dict[str, int] | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the receipt as a table, for notebooks."""
+        pairs = [(name, value) for name, value in self.model_dump().items() if name != "account" and value is not None]
+        return facts("receipt", [*pairs, *((name, value) for name, value in (self.account or {}).items() if value)])
 
 
 class Summary(BaseModel):
@@ -41,6 +48,8 @@ class Summary(BaseModel):
     seconds: float = 0.0
     receipts: list[Receipt] = []
     skipped: list[str] = []
+    reasons: dict[str, int] = Field(default={}, exclude=True)
+    """Quarantined pieces by reason, as the quarantine names it."""
     owed: int = Field(default=0, exclude=True)
     """Windows whose features could not be computed: they are made up later."""
     busy: str | None = Field(default=None, exclude=True)
@@ -48,8 +57,10 @@ class Summary(BaseModel):
     named_skipped: bool = Field(default=False, exclude=True)
     """A file that the caller named itself was skipped: a usage error."""
 
-    def add(self, account: Account) -> None:
-        """Add a committed payload's figures."""
+    def add(self, account: Account, reasons: Mapping[str, int]) -> None:
+        """Add a committed payload's figures, and why pieces of it are in quarantine."""
+        for reason, count in reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
         for group, names in (("bytes", self.bytes), ("records", self.records), ("frames", self.frames)):
             for name in names:
                 names[name] += getattr(account, f"{group}_{name}")
@@ -78,3 +89,17 @@ class Summary(BaseModel):
         """Return the JSON document."""
         content = self.model_dump(mode="json")
         return {"schema": content.pop("schema_"), **content}
+
+    def _repr_html_(self) -> str:
+        """Return what came in, what was kept, what was not and why, and the receipts, as tables for notebooks."""
+        states = ", ".join(f"{number:,} {state}" for state, number in self.payloads.items() if number and state != "seen")
+        pairs: list[tuple[str, Any]] = [
+            ("payloads", states or "none"),
+            *((f"bytes {name}", count) for name, count in self.bytes.items() if count),
+            *((f"records {name}", count) for name, count in self.records.items() if count),
+            *((f"quarantined: {reason}", count) for reason, count in self.reasons.items()),
+            *((name, count) for name in ("samples", "events", "windows", "features", "gaps") if (count := getattr(self, name))),
+            ("seconds", self.seconds),
+        ]
+        listed = [{"state": item.state, "source": item.source, "payload": item.payload_id, "reason": item.reason} for item in self.receipts]
+        return facts("ingest", pairs) + rows("receipts", listed)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ingest.circuits import microseconds
+from ingest.markup import facts, rows
 from storage.mirrorbase import deleted_rows
 from storage.store import Store
 from storage.upkeep import META
@@ -64,34 +65,53 @@ WHERE following - time_hi > ? ORDER BY ALL LIMIT 100
 """
 
 
-def status(store: Store) -> dict[str, Any]:
+class Status(dict[str, Any]):
+    """The overview of a lake: a dictionary, and tables in a notebook."""
+
+    def _repr_html_(self) -> str:
+        """Return the overview as tables."""
+        last = self["last_entry"]
+        pairs = [
+            *((name, count) for name, count in self["rows"].items() if count),
+            ("payloads", self["payloads"]["count"]),
+            ("bytes delivered", self["payloads"]["bytes"]),
+            ("bytes stored", self["sizes"]["bytes"]),
+            ("quarantine, open", self["quarantine"]["open"]),
+            ("last entry", f"{last['seq']} {last['action']} at {last['recorded_at']} UTC"),
+        ]
+        return facts(f"lake {self['lake']}", pairs) + rows("tools", self["tools"]) + rows("circuits", self["circuits"])
+
+
+def status(store: Store) -> Status:
     """Return the overview that ``loadlock status --json`` prints."""
-    rows = store.rows
+    ask = store.rows
     counts = {
-        name: rows(f"SELECT count(*) FROM {name}")[0][0]
+        name: ask(f"SELECT count(*) FROM {name}")[0][0]
         for name in ("traces", "windows", "features", "events", "gaps", "conflicts", "texts")
     }
-    last = rows("SELECT seq, recorded_at, action, batch_id FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")[0]
-    sizes = rows(
+    last = ask("SELECT seq, recorded_at, action, batch_id FROM lake.main.ledger ORDER BY seq DESC LIMIT 1")[0]
+    sizes = ask(
         "SELECT count(*), coalesce(sum(file_size_bytes), 0) FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL"
     )[0]
-    open_spans = rows("SELECT count(*), coalesce(sum(octet_length(bytes)), 0) FROM quarantine WHERE state = 'open'")[0]
-    received = rows("SELECT count(*), coalesce(sum(size), 0) FROM payloads WHERE state = 'committed'")[0]
-    return {
-        "schema": 1,
-        "lake": str(store.path),
-        "format_version": store.marker["format_version"],
-        "rows": counts,
-        "tools": _tools(store),
-        "last_entry": {"seq": last[0], "recorded_at": _text(last[1]), "action": last[2], "batch_id": last[3]},
-        "payloads": {"count": received[0], "bytes": int(received[1])},
-        "quarantine": {"open": open_spans[0], "bytes": int(open_spans[1])},
-        "sizes": {"files": sizes[0], "bytes": int(sizes[1]), "catalog_bytes": (store.path / "catalog.sqlite").stat().st_size},
-        "circuits": _circuits(store),
-        "features_owed": rows("SELECT count(*) FROM features_owed")[0][0],
-        "time_jumps": _jumps(store),
-        "missing": [walled.document() for walled in missing_files(store, repairs(store))],
-    }
+    open_spans = ask("SELECT count(*), coalesce(sum(octet_length(bytes)), 0) FROM quarantine WHERE state = 'open'")[0]
+    received = ask("SELECT count(*), coalesce(sum(size), 0) FROM payloads WHERE state = 'committed'")[0]
+    return Status(
+        {
+            "schema": 1,
+            "lake": str(store.path),
+            "format_version": store.marker["format_version"],
+            "rows": counts,
+            "tools": _tools(store),
+            "last_entry": {"seq": last[0], "recorded_at": _text(last[1]), "action": last[2], "batch_id": last[3]},
+            "payloads": {"count": received[0], "bytes": int(received[1])},
+            "quarantine": {"open": open_spans[0], "bytes": int(open_spans[1])},
+            "sizes": {"files": sizes[0], "bytes": int(sizes[1]), "catalog_bytes": (store.path / "catalog.sqlite").stat().st_size},
+            "circuits": _circuits(store),
+            "features_owed": ask("SELECT count(*) FROM features_owed")[0][0],
+            "time_jumps": _jumps(store),
+            "missing": [walled.document() for walled in missing_files(store, repairs(store))],
+        }
+    )
 
 
 def _tools(store: Store) -> list[dict[str, Any]]:

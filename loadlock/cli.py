@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print exactly one JSON object")
         return sub
 
-    command("init", "create a lake", "loadlock init --lake fab.lake")
+    init = command("init", "create a lake; learn a first configuration", "loadlock init --learn drop/ --config fab.toml --lake fab.lake")
+    init.add_argument("--learn", metavar="DIR", help="look at the deliveries in DIR and write a first configuration, commented, to correct")
+    init.add_argument("--config", metavar="FILE", help="with --learn: the new file to write (default loadlock.toml)")
 
     ingest = command("ingest", "ingest files, folders or standard input ('-')", "loadlock ingest drop/ --config fab.toml --lake fab.lake")
     ingest.add_argument("sources", nargs="+", metavar="SOURCE")
@@ -171,6 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", metavar="FILE")
     command("schema", "print the JSON Schema, for editors", "loadlock config schema", lake=False, into=config)
     command("show", "print the configuration that the lake keeps", "loadlock config show --lake fab.lake", into=config)
+
+    completion = command("completion", "print a script that lets the shell complete", "loadlock completion bash", lake=False)
+    completion.add_argument("shell", choices=("bash", "zsh"), help="bash: source it from ~/.bashrc; zsh: a file _loadlock on fpath")
 
     doctor = command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
     doctor.add_argument("--warm", action="store_true", help="compile all kernels now, for images and machines without a network")

@@ -219,7 +219,17 @@ class Lake:
     # --- out
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyRelation:
-        """Return ``query`` over the lake as a relation: ``.pl()``, ``.arrow()``, ``.df()``, ``.fetchall()``."""
+        """Return ``query`` over the lake as a relation; it runs when its result is asked for.
+
+        - ``.pl()``: a polars DataFrame over DuckDB's Arrow buffers, numbers and times without a copy; ``.pl(lazy=True)``: a LazyFrame.
+        - ``.to_arrow_table()``: a pyarrow Table over the same buffers; ``.arrow()`` (or ``.to_arrow_reader()``): a RecordBatchReader,
+          for results that are larger than memory. Whatever reads the Arrow stream interface takes the relation itself.
+        - ``.df()``: a pandas DataFrame (needs pandas: ``pip install loadlock[pandas]``). numpy holds numbers and times without NULLs;
+          numbers with NULLs become floats with NaN. ``.to_arrow_table().to_pandas(types_mapper=pandas.ArrowDtype)`` keeps Arrow's buffers.
+        - ``.fetchnumpy()``: a dictionary of numpy arrays; ``.fetchall()``: tuples.
+
+        ``parameters`` fill the query's ``?``. Example: ``lake.sql("select ts, value from samples where wafer = ?", ["W07"]).pl()``.
+        """
         return self.store.connection.sql(query, params=parameters)
 
     def as_of(self, snapshot: int) -> None:
@@ -227,13 +237,13 @@ class Lake:
         self.store.at_snapshot(snapshot)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """Return a connection of its own, read-only, with every view in place."""
+        """Return a DuckDB connection of its own, read-only, with every view and macro in place; close it when done."""
         connection = open_catalog(self.store.path / "catalog.sqlite", self.store.data, read_only=True)
         show_views(connection)
         return connection
 
-    def status(self) -> dict[str, Any]:
-        """Return tools, rows, last batch, gaps, quarantine, conflicts, circuits and sizes."""
+    def status(self) -> status.Status:
+        """Return tools, rows, last batch, gaps, quarantine, conflicts, circuits and sizes: a dictionary, tables in a notebook."""
         return status.status(self.store)
 
     def trace(

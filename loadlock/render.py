@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from datetime import datetime
 from typing import IO, Any
@@ -35,7 +36,10 @@ def receipt(summary: Summary, options: argparse.Namespace) -> None:
             _line("conflict", f"{records['conflict']:,} records (same key, other content): select * from conflicts")
         if summary.frames["quarantined"]:
             part = _share(size["quarantined"], size["in"])
-            _line("quarantined", f"{summary.frames['quarantined']:,} spans, {size['quarantined']:,} bytes ({part})")
+            why = ", ".join(
+                f"{count:,} {reason}" for reason, count in sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
+            )
+            _line("quarantined", f"{summary.frames['quarantined']:,} spans, {size['quarantined']:,} bytes ({part}): {why}")
         _line("other", f"{summary.frames['other']:,} frames, {size['other']:,} bytes (understood, no data)")
         total = " + ".join(f"{size[name]:,} {name}" for name in ("accepted", "duplicate", "conflict", "quarantined", "other"))
         _line("balance", f"{size['in']:,} = {total}")
@@ -44,11 +48,29 @@ def receipt(summary: Summary, options: argparse.Namespace) -> None:
     for item in summary.receipts:
         if item.state in ("refused", "deferred"):
             print(f"  {item.state} {item.source}: {item.reason}")
-    lake = getattr(options, "lake", None)
+    advice = _advice(summary, options)
+    if advice:
+        print(f"next: {advice}")
+
+
+def _advice(summary: Summary, options: argparse.Namespace) -> str:
+    """Return the next useful command: about what went wrong, the gravest first, else about what came in."""
+    lake = f"--lake {shlex.quote(str(getattr(options, 'lake', None)))}"
+    if summary.busy:
+        return "the same command again"
+    if summary.payloads["refused"]:
+        return f'deliver it under a key of its own, or undo the first: loadlock retract KEY --reason "..." {lake}'
+    if summary.payloads["deferred"]:
+        return f"mend what the reason names (loadlock config check FILE; loadlock circuits list {lake}), then the same command again"
+    if getattr(options, "dry_run", False):
+        return "the same command without --dry-run" if summary.payloads["committed"] else ""
     if summary.frames["quarantined"]:
-        print(f"next: loadlock quarantine list --lake {lake}")
-    elif counts["committed"]:
-        print(f'next: loadlock sql "select tool, trace, count(*) as samples from traces group by all" --lake {lake}')
+        return f"loadlock quarantine list {lake}"
+    if summary.records["conflict"]:
+        return f'loadlock sql "select * from conflicts" {lake}'
+    if summary.payloads["committed"]:
+        return f'loadlock sql "select tool, trace, count(*) as samples from traces group by all" {lake}'
+    return f"loadlock status {lake}" if summary.payloads["replayed"] else ""
 
 
 def batch_line(summary: Summary, waiting: int, moment: datetime) -> str:

@@ -13,7 +13,7 @@ from storage.errors import LoadlockError
 Command = Callable[[argparse.Namespace], int]
 
 COMMANDS = {
-    "init": "feed:init",
+    "init": "starting:init",
     "ingest": "feed:ingest",
     "watch": "watching:watch",
     "sql": "query:sql",
@@ -45,6 +45,7 @@ COMMANDS = {
     "config check": "settings:check",
     "config schema": "settings:schema",
     "config show": "settings:show",
+    "completion": "completing:completion",
     "doctor": "health:doctor",
 }
 """Command -> module of this package and function in it, which is imported when the command runs."""

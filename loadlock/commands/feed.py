@@ -1,4 +1,4 @@
-"""Commands that bring data in: init, ingest, quarantine replay."""
+"""Commands that bring data in: ingest, quarantine replay."""
 
 from __future__ import annotations
 
@@ -15,20 +15,6 @@ from loadlock.say import say
 from storage.errors import Busy
 
 COMPILING = "compiling the kernels for this machine, once per version; this takes about a minute"
-
-
-def init(options: argparse.Namespace) -> int:
-    """Create a lake."""
-    from loadlock import __version__
-    from loadlock.lake import actor
-    from storage.store import create
-
-    made = create(lake_path(options), actor=actor(), software=__version__, wait_s=options.wait)
-    if options.json:
-        print_json({"schema": 1, "lake": str(lake_path(options)), "created": made})
-    else:
-        print(f"{lake_path(options)}: {'created' if made else 'is a lake already'}")
-    return 0
 
 
 def ingest(options: argparse.Namespace) -> int:

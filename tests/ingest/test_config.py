@@ -43,6 +43,7 @@ def test_an_exact_tool_comes_before_a_glob():
     ("text", "line", "words"),
     [
         ('[models.e.traces.7]\nchambr = "A"\n', 2, ["chambr", "unknown key", "did you mean 'chamber'"]),
+        ('[table.cmp]\ntime = { column = "T" }\n', 1, ["table", "unknown key", "did you mean 'tables'"]),  # not a key of another section
         ('[models.e]\ntimezone = "Mars/Base"\n', 2, ["Mars/Base", "IANA"]),
         ('[tools.T]\nmodel = "none"\n', 1, ["there is no [models.none]"]),
         ('[[sources]]\nmatch = "{toool}/x"\nformat = "hsms"\n', 1, ["{toool}"]),
