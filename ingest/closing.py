@@ -147,6 +147,8 @@ class Closing:
             "texts": _joined("texts", batch.tables["texts"]),
             "conflicts": _joined("conflicts", batch.tables["conflicts"]),
             "gaps_log": self._gap_rows(seq),
+            "streams_log": self._stream_rows(seq),
+            "superseded": self._superseded(seq),
         }
         for name in list(rows):
             if rows[name].num_rows > (0 if name in REWRITTEN else INLINE_ROWS):
@@ -156,8 +158,6 @@ class Closing:
         rows |= feature_rows
         rows |= {
             "features_owed_log": rows_table("features_owed_log", [(*row, seq) for row in self._owed]),
-            "superseded": self._superseded(seq),
-            "streams_log": self._stream_rows(seq),
             "payloads": self._payload_rows(seq, now),
             "sensors": self._sensor_rows(now),
             "circuits_log": self._circuit_rows(seq),
