@@ -1,7 +1,8 @@
 """Compiles every kernel before the first ingest needs it.
 
-An ingest calls each kernel with one set of argument types, one of them with two. They stand here, so that images and machines without a
-network get their machine code at roll-out (``loadlock doctor --warm``); a test proves that ingests of every format compile nothing more.
+Each kernel is called with one set of argument types, one of them with two. They stand here, so that images and machines without a
+network get their machine code at roll-out (``loadlock doctor --warm``); a test proves that ingests of every format, and a look at what
+they brought, compile nothing more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ KEYS = "i4[], i8[], i8[]"
 """Stream, time and number of keys."""
 
 SIGNATURES = {
+    "downsample.extremes": "i8[], f8[], i8",
     "gather.transpose": "f8[], i8[], i8[], f8[,]",
     "gather.transpose of float32": "f4[], i8[], i8[], f8[,]",
     "gather.valid_bits": "i8[]",

@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="show it anew so often (default 2), until Ctrl-C"
     )
 
+    report = command("report", "write one page to look at, also on paper", "loadlock report --tool ETCH01 -o report.html --lake fab.lake")
+    report.add_argument("--tool", help="this tool only")
+    report.add_argument("--lot", help="what moved in this lot, against all others")
+    report.add_argument("--golden", metavar="LOT", help="the lot that the golden band is made of (default: all but --lot)")
+    report.add_argument("-o", "--output", required=True, metavar="FILE", help="where to write the page")
+
     quarantine = commands.add_parser("quarantine", help="what could not be understood").add_subparsers(
         dest="action", metavar="ACTION", required=True
     )

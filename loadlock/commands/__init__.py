@@ -19,6 +19,7 @@ COMMANDS = {
     "sql": "query:sql",
     "shell": "query:shell",
     "status": "query:status",
+    "report": "report:report",
     "quarantine list": "quarantine:listing",
     "quarantine show": "quarantine:show",
     "quarantine export": "quarantine:export",

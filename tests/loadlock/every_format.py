@@ -6,11 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import loadlock
 from ingest.config import Config
+from kernels.downsample import extremes
 from kernels.jit import KERNELS
 from sample_data.secs_encoder import item, s6f1
 
@@ -71,6 +73,8 @@ def main(folder: Path) -> None:
             assert first.records["conflict"]
             assert lake.replay().payloads["seen"]
             assert not lake.verify().faults
+            drawn = lake.sql("SELECT epoch_us(ts) AS at, value FROM traces WHERE tool = 'ETCH01' ORDER BY ts").fetchnumpy()
+            assert len(extremes(drawn["at"], drawn["value"].filled(np.nan), 20)) <= 120
     write_tables(folder / "drop")
     write_traces(folder / "drop" / "many.hsms")
     with loadlock.open(folder / "narrow.lake") as lake:

@@ -1,0 +1,70 @@
+"use strict";
+// Draws the page's charts; a zoom asks the server for finer points, a click on a point leads to its bytes.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const printing = matchMedia("print");
+
+function look() {
+  const night = dark.matches && !printing.matches;
+  const ink = night ? "#e4e9ef" : "#1b2530", line = night ? "#36414d" : "#dfe3e8";
+  return { font: { color: ink, family: "system-ui, sans-serif", size: 12 }, "xaxis.gridcolor": line, "yaxis.gridcolor": line,
+           "xaxis.zerolinecolor": line, "yaxis.zerolinecolor": line };
+}
+
+function layoutOf(figure) {
+  const own = look();
+  const axis = { gridcolor: own["xaxis.gridcolor"], zerolinecolor: own["xaxis.gridcolor"] };
+  return Object.assign({}, figure.layout, {
+    font: own.font, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 64, r: 16, t: 12, b: 48 }, hovermode: "closest",
+    legend: { orientation: "h", y: -0.2 }, xaxis: Object.assign({}, axis, figure.layout.xaxis), yaxis: Object.assign({}, axis, figure.layout.yaxis),
+  });
+}
+
+function follow(plot, figure) {
+  const state = plot.parentElement.querySelector(".state");
+  let pending = null;
+  const refine = async (low, high) => {
+    if (pending) pending.abort();
+    pending = new AbortController();
+    const url = plot.dataset.live + (low === null ? "" : `&from=${low}&to=${high}`);
+    try {
+      const answer = await fetch(url, { signal: pending.signal });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const fresh = await answer.json();
+      plot.dataset.busy = "1";
+      const layout = Object.assign({}, plot.layout);
+      await Plotly.react(plot, fresh.data, layout, { responsive: true, displaylogo: false });
+      delete plot.dataset.busy;
+      state.textContent = `${fresh.shown.toLocaleString()} of ${fresh.samples.toLocaleString()} samples drawn` +
+        (low === null ? "." : ` between ${low.toFixed(2)} and ${high.toFixed(2)} s.`);
+      plot.dataset.drawn = `${fresh.shown}/${fresh.samples}`;
+    } catch (error) {
+      if (error.name !== "AbortError") state.textContent = `The server did not answer: ${error.message}`;
+    }
+  };
+  plot.on("plotly_relayout", change => {
+    if (plot.dataset.busy) return;
+    if (change["xaxis.autorange"]) refine(null, null);
+    else if ("xaxis.range[0]" in change) refine(Number(change["xaxis.range[0]"]), Number(change["xaxis.range[1]"]));
+    else if (change["xaxis.range"]) refine(Number(change["xaxis.range"][0]), Number(change["xaxis.range"][1]));
+  });
+}
+
+async function draw(plot) {
+  const figure = JSON.parse(plot.querySelector("script").textContent);
+  await Plotly.newPlot(plot, figure.data, layoutOf(figure), { responsive: true, displaylogo: false });
+  if (plot.dataset.live) follow(plot, figure);
+  if (figure.drill) plot.on("plotly_click", event => {
+    const point = event.points[0];
+    if (point.customdata === undefined) return;
+    const query = new URLSearchParams(figure.drill.query);
+    [].concat(point.customdata).forEach((value, i) => query.set(figure.drill.names[i], value));
+    location.assign(`${figure.drill.path}?${query}`);
+  });
+  plot.dataset.ready = "1";
+}
+
+const plots = [...document.querySelectorAll(".plot")];
+const dye = () => plots.forEach(plot => Plotly.relayout(plot, look()));
+plots.forEach(draw);
+dark.addEventListener("change", dye);
+printing.addEventListener("change", dye);
