@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -112,7 +113,8 @@ class KeyBook:
         found = self.states.get(stream)
         if found is None:
             key = self._registry.streams[stream]
-            runs = np.asarray(self._index.runs(key.tool, key.chamber or "", key.trace, key.stream), np.int64).reshape(-1, 4)
+            rows = self._index.runs(key.tool, key.chamber or "", key.trace, key.stream)
+            runs = np.fromiter(chain.from_iterable(rows), np.int64, 4 * len(rows)).reshape(-1, 4)
             found = self.states[stream] = StreamState(key, self._registry.periods[stream], runs, runs)
         return found
 

@@ -241,14 +241,14 @@ class Index:
 
     # --- streams
 
-    def runs(self, tool: str, chamber: str, trace: str, stream: str) -> list[Run]:
-        """Return the stream's runs in (time, seq) order."""
+    def runs(self, tool: str, chamber: str, trace: str, stream: str) -> list[tuple[int, int, int, int]]:
+        """Return the stream's runs in (time, seq) order, as the fields of :class:`Run`: there may be very many."""
         found = self._db.execute(
             "SELECT time_lo, seq_lo, time_hi, seq_hi FROM run JOIN stream ON run.stream = stream.id "
             "WHERE tool = ? AND chamber = ? AND trace = ? AND stream.stream = ? ORDER BY time_lo, seq_lo, time_hi, seq_hi",
             [tool, chamber, trace, stream],
         )
-        return [Run(*row) for row in found]
+        return found.fetchall()
 
     def streams(self, tool: str | None = None) -> list[tuple[str, str, str, str, bool, int]]:
         """Return (tool, chamber, trace, stream, timed, period_us) of all streams, or of one tool's."""
