@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -164,6 +165,7 @@ def main() -> int:
     parser.add_argument("--pairs-only", action="store_true", help="compare with the base only")
     parser.add_argument("--ours", type=Path, default=WORKER, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the base's checkout is cleared away
     if options.accept:
         accept()
         return 0
