@@ -199,6 +199,7 @@ def _page(title: str, where: str, body: Html, status: int = 200) -> Response:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"{title} - loadlock"),
         tag("link", rel="stylesheet", href="/assets/console.css"),
+        tag("link", rel="icon", href="data:,"),
     )
     top = tag("header", tag("strong", "loadlock"), tag("nav", tag("ul", *items), aria_label="Pages"))
     charts = 'class="plot"' in body

@@ -69,8 +69,8 @@ def test_open_filter_zoom_and_drill_to_the_bytes(page: Page, address: str, error
     page.get_by_role("link", name="P1").click()
     page.wait_for_selector(".plot[data-ready]")
     page.get_by_role("link", name="W7").click()
-    page.get_by_label("sensor").select_option("PRESSURE")
-    page.get_by_label("step").select_option("long")
+    page.get_by_label("sensor", exact=True).select_option("PRESSURE")
+    page.get_by_label("step", exact=True).select_option("long")
     page.get_by_role("button", name="Show").click()
     page.wait_for_selector(".plot[data-ready]")
     assert page.evaluate("Math.max(...document.querySelector('.plot').data.at(-1).y)") == 99
@@ -120,7 +120,7 @@ def test_text_stands_out_in_light_and_dark(page: Page, address: str, errors: lis
     page.wait_for_selector(".plot[data-ready] text")
     for selector, ground in (("p, td, th, a, label, figcaption", "body"), (".xtick text", "body")):
         shades = page.evaluate(
-            "([s, g]) => [[...document.querySelectorAll(s)].map(e => e.closest('svg') ? getComputedStyle(e).fill : getComputedStyle(e).color), "
+            "([s, g]) => [[...document.querySelectorAll(s)].map(e => getComputedStyle(e)[e.closest('svg') ? 'fill' : 'color']), "
             "getComputedStyle(document.querySelector(g)).backgroundColor]",
             [selector, ground],
         )
