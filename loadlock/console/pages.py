@@ -190,9 +190,11 @@ def wafer(lake: Lake, asked: Asked) -> Html:
     drawn = chart(figure, text + "a double click goes back, a click on a point opens its message.", live=address("/overlay", chosen))
     first = rows(
         lake,
-        "SELECT t.trace, t.seq, epoch_us(t.ts) AS at_us, t.ts, t.value, w.step, w.chamber FROM traces t JOIN windows w ON t.window_id = "
+        "SELECT t.trace, t.seq, epoch_us(t.ts) AS at_us, t.ts, t.value, w.step, w.chamber "
+        "FROM traces t JOIN windows w ON t.window_id = "
         "w.window_id AND t.tool = w.tool WHERE t.tool = ? AND w.tool = ? AND t.sensor = ? AND w.lot IS NOT DISTINCT FROM ? "
-        "AND w.wafer IS NOT DISTINCT FROM ? QUALIFY row_number() OVER (PARTITION BY t.window_id ORDER BY t.ts, t.seq) = 1 ORDER BY t.ts LIMIT 50",
+        "AND w.wafer IS NOT DISTINCT FROM ? "
+        "QUALIFY row_number() OVER (PARTITION BY t.window_id ORDER BY t.ts, t.seq) = 1 ORDER BY t.ts LIMIT 50",
         name,
         name,
         chosen["sensor"],

@@ -93,7 +93,10 @@ def test_open_filter_zoom_and_drill_to_the_bytes(page: Page, address: str, error
         const box = plot.getBoundingClientRect();
         return [box.x + full.xaxis._offset + full.xaxis.l2p(line.x[i]), box.y + full.yaxis._offset + full.yaxis.l2p(line.y[i])];
     }""")
+    page.wait_for_timeout(500)  # sooner it would be a double click
+    page.mouse.move(x - 2, y + 2)
     page.mouse.move(x, y)
+    page.wait_for_selector(".hoverlayer .hovertext")
     page.mouse.click(x, y)
     page.wait_for_selector("#bytes")
     line = f"P1,A,{5000 + SPIKE},W7,long,99.0,1"
