@@ -81,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--golden", metavar="LOT", help="the lot that the golden band is made of (default: all but --lot)")
     report.add_argument("-o", "--output", required=True, metavar="FILE", help="where to write the page")
 
+    serve = command("serve", "look at the lake in a browser", "loadlock serve --port 8600 --lake fab.lake")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: this machine alone)")
+    serve.add_argument("--port", type=int, default=8600, metavar="N", help="(default 8600)")
+    serve.add_argument("--name", action="append", default=[], metavar="HOST", help="a name that browsers may call it by; may be repeated")
+    serve.add_argument("--token-file", metavar="FILE", help="holds the token that others have to give (or LOADLOCK_TOKEN)")
+
     quarantine = commands.add_parser("quarantine", help="what could not be understood").add_subparsers(
         dest="action", metavar="ACTION", required=True
     )

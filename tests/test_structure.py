@@ -17,7 +17,7 @@ ROOMS = ("kernels", "storage", "ingest", "loadlock")
 KERNEL_LIBRARIES = {"numpy", "numba", "llvmlite"}
 """llvmlite is how numba spells an intrinsic."""
 
-HEAVY = {"numba", "cryptography", "polars", "pyarrow", "duckdb", "pandas", "numpy", "pydantic", "rich"}
+HEAVY = {"numba", "cryptography", "polars", "pyarrow", "duckdb", "pandas", "numpy", "pydantic", "rich", "plotly", "starlette", "uvicorn"}
 LINES_MAX = 400
 OURS = (*ROOMS, "sample_data", "benchmarks", "tests")
 

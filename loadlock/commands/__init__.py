@@ -20,6 +20,7 @@ COMMANDS = {
     "shell": "query:shell",
     "status": "query:status",
     "report": "report:report",
+    "serve": "serve:serve",
     "quarantine list": "quarantine:listing",
     "quarantine show": "quarantine:show",
     "quarantine export": "quarantine:export",

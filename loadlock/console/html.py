@@ -67,8 +67,9 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     """Return a table with caption and column headers, of at most ``most`` rows; that there are more is said."""
     if not rows:
         return tag("p", f"{caption}: none.", class_="none")
-    head = tag("tr", *(tag("th", name, scope="col") for name in columns))
     numbers = (int, float)
+    kinds = ["number" if isinstance(cell, numbers) else None for cell in rows[0]]
+    head = tag("tr", *(tag("th", name, scope="col", class_=kind) for name, kind in zip(columns, kinds, strict=True)))
     body = [tag("tr", *(tag("td", cell, class_="number" if isinstance(cell, numbers) else None) for cell in row)) for row in rows[:most]]
     more = tag("p", f"{len(rows) - most:,} more rows are not shown.", class_="none") if len(rows) > most else None
     grid = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))

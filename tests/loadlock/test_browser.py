@@ -1,0 +1,141 @@
+"""The console in a real browser: open, filter, zoom, from a point to its bytes, by keyboard too, in light and dark."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from playwright.sync_api import Page, sync_playwright
+
+import loadlock
+from loadlock.console.app import application
+
+ROWS = 20_000
+SPIKE = 12_345
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, polisher: Any) -> Iterator[str]:
+    """A console over four wafers, of which one is long and has a spike in one sample."""
+    site = polisher(tmp_path_factory.mktemp("browser"))
+    long = [f"P1,A,{5000 + i},W7,long,{99.0 if i == SPIKE else 1 + i % 7 / 7},1" for i in range(ROWS)]
+    site.file("1.csv", [*site.rows(range(4)), *long, "P1,A,soon,W9,ramp,1,1"])
+    with loadlock.open(site.folder / "fab.lake") as lake:
+        lake.ingest(site.drop, config=site.config)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(application(site.folder / "fab.lake"), port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program, "no Chromium here: install it, on Debian with 'apt-get install chromium'"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def errors(page: Page) -> Iterator[list[str]]:
+    """What the page complains of, a breach of its own security policy included; there must be nothing."""
+    found: list[str] = []
+    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("request", lambda request: found.append(request.url) if "127.0.0.1" not in request.url and "data:" not in request.url else None)
+    yield found
+    assert found == []
+
+
+def test_open_filter_zoom_and_drill_to_the_bytes(page: Page, address: str, errors: list[str]) -> None:
+    page.goto(address)
+    page.get_by_role("link", name="P1").click()
+    page.wait_for_selector(".plot[data-ready]")
+    page.get_by_role("link", name="W7").click()
+    page.get_by_label("sensor", exact=True).select_option("PRESSURE")
+    page.get_by_label("step", exact=True).select_option("long")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_selector(".plot[data-ready]")
+    assert page.evaluate("Math.max(...document.querySelector('.plot').data.at(-1).y)") == 99
+    drawn = page.evaluate("document.querySelector('.plot').data.at(-1).x.length")
+    assert drawn < ROWS / 5
+    box = page.locator(".plot .nsewdrag").bounding_box()
+    assert box
+    middle = box["y"] + box["height"] / 2
+    where = box["x"] + box["width"] * SPIKE / ROWS
+    page.mouse.move(where - 15, middle)
+    page.mouse.down()
+    page.mouse.move(where + 15, middle, steps=4)
+    page.mouse.up()
+    page.wait_for_selector(".plot[data-drawn]")
+    shown, samples = map(int, str(page.locator(".plot").get_attribute("data-drawn")).split("/"))
+    assert shown == samples < 2400, "all samples of the stretch"
+    assert "between" in page.locator(".state").inner_text()
+    x, y = page.evaluate("""() => {
+        const plot = document.querySelector('.plot'), line = plot.data.at(-1), i = line.y.indexOf(99), full = plot._fullLayout;
+        const box = plot.getBoundingClientRect();
+        return [box.x + full.xaxis._offset + full.xaxis.l2p(line.x[i]), box.y + full.yaxis._offset + full.yaxis.l2p(line.y[i])];
+    }""")
+    page.wait_for_timeout(500)  # sooner it would be a double click
+    page.mouse.move(x - 2, y + 2)
+    page.mouse.move(x, y)
+    page.wait_for_selector(".hoverlayer .hovertext")
+    page.mouse.click(x, y)
+    page.wait_for_selector("#bytes")
+    line = f"P1,A,{5000 + SPIKE},W7,long,99.0,1"
+    assert line in page.inner_text("pre")
+    assert line.encode()[:16].hex(" ") in page.inner_text("#bytes")
+
+
+def test_keys_alone_lead_to_the_content(page: Page, address: str, errors: list[str]) -> None:
+    page.goto(f"{address}/quarantine")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.get_by_role("row").nth(1).get_by_role("link").press("Enter")
+    assert b"P1,A,soon".hex(" ") in page.inner_text("#bytes")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_light_and_dark(page: Page, address: str, errors: list[str], scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{address}/tool?tool=P1")
+    page.wait_for_selector(".plot[data-ready] text")
+    for selector, ground in (("p, td, th, a, label, figcaption", "body"), (".xtick text", "body")):
+        shades = page.evaluate(
+            "([s, g]) => [[...document.querySelectorAll(s)].map(e => getComputedStyle(e)[e.closest('svg') ? 'fill' : 'color']), "
+            "getComputedStyle(document.querySelector(g)).backgroundColor]",
+            [selector, ground],
+        )
+        for shade in set(shades[0]):
+            assert _contrast(shade, shades[1]) >= 4.5, (selector, shade)
+
+
+def _contrast(one: str, other: str) -> float:
+    def luminance(text: str) -> float:
+        parts = np.array([float(part) for part in text[text.index("(") + 1 : -1].split(",")[:3]]) / 255
+        linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
