@@ -14,8 +14,9 @@ function layoutOf(figure) {
   const own = look();
   const axis = { gridcolor: own["xaxis.gridcolor"], zerolinecolor: own["xaxis.gridcolor"] };
   return Object.assign({}, figure.layout, {
-    font: own.font, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 64, r: 16, t: 12, b: 48 }, hovermode: "closest",
-    legend: { orientation: "h", y: -0.2 }, xaxis: Object.assign({}, axis, figure.layout.xaxis), yaxis: Object.assign({}, axis, figure.layout.yaxis),
+    font: own.font, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 64, r: 16, t: 30, b: 56 }, hovermode: "closest",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: own.font.color },
+    legend: { orientation: "h", y: -0.3 }, xaxis: Object.assign({}, axis, figure.layout.xaxis), yaxis: Object.assign({}, axis, figure.layout.yaxis),
   });
 }
 

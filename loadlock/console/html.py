@@ -42,7 +42,7 @@ def shown(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:,.5g}" if math.isfinite(value) else str(value)
+        return f"{value:,.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:,.5g}"  # nan and inf as they are
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

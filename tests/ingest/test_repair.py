@@ -228,13 +228,15 @@ def test_the_ledger_tells_each_step(tmp_path: Path) -> None:
     path = site.data("traces")[0]
     harm(path, "missing")
     with loadlock.open(site.lake) as lake:
+        before = lake.store.head()[0]
         done = lake.repair()
-        told = lake.sql("select seq, action, body from ledger order by seq desc limit 2").fetchall()[::-1]
+        told = lake.sql(f"select seq, action, body from ledger where seq > {before} order by seq").fetchall()
     assert [row[0] for row in told] == done["entries"]
-    walled, restored = (json.loads(row[2]) for row in told)
+    assert {row[1] for row in told} <= {"repair", "features"}  # features of windows whose samples were in the file: it is any of them
+    walled, *restored = (json.loads(row[2]) for row in told if row[1] == "repair")  # a slow machine makes it up in more than one commit
     assert [one["path"] for one in walled["walled"]] == walled["removed"] == [path.relative_to(site.lake).as_posix()]
-    assert restored["restored"] == [one["payload_id"] for one in done["restored"]]
-    assert len(restored["files"]) >= 1
+    assert [name for one in restored for name in one["restored"]] == [one["payload_id"] for one in done["restored"]]
+    assert all(len(one["files"]) >= 1 for one in restored)
 
 
 def test_sweep_spares_kept_payloads_and_what_was_put_aside(tmp_path: Path) -> None:
