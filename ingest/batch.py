@@ -244,8 +244,9 @@ class Batch:
         samples = np.bincount(segment.payload[kept], weights=segment.count[kept], minlength=count).astype(np.int64)
         for number in np.flatnonzero(samples).tolist():
             self.payloads[number].account.samples += int(samples[number])
-        for pair in np.unique(np.stack([segment.payload, segment.stream]), axis=1).T.tolist():
-            self.payloads[pair[0]].tools.add(self.registry.streams[pair[1]].tool)
+        streams = len(self.registry.streams)
+        for pair in np.unique(segment.payload.astype(np.int64) * streams + segment.stream).tolist():
+            self.payloads[pair // streams].tools.add(self.registry.streams[pair % streams].tool)
         for number in np.unique(segment.payload[~framed]).tolist():
             self._rebook(self.payloads[number], int(outcome.state[(segment.payload == number) & ~framed].min()))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,13 +22,16 @@ from storage.store import Store
 
 Item = TypeVar("Item")
 
+TURN_S = 0.0005
+"""For how long a thread keeps Python to itself while another one waits (Python's own choice: 0.005)."""
+
 
 class _Stopped(BaseException):
     """Another worker failed, or the user broke off: what this one holds is discarded like at an interrupt."""
 
 
 class _Worker(threading.Thread):
-    """Ingests the deliveries of its tools, group by group."""
+    """Ingests the deliveries of its tools, group by group; ``store`` is its own."""
 
     def __init__(self, store: Store, settings: Settings, stop: threading.Event) -> None:
         super().__init__(name="ingest", daemon=True)
@@ -66,9 +71,9 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         """Ingest until there is no more; an error stops the other workers."""
         try:
-            with self._store.twin() as store, store.single_threaded():
-                store.on_wait = self._heed
-                self.summary = pipeline.ingest(store, self._items(), self._settings)
+            with self._store.single_threaded():
+                self._store.on_wait = self._heed
+                self.summary = pipeline.ingest(self._store, self._items(), self._settings)
         except _Stopped:
             pass
         except BaseException as error:
@@ -88,8 +93,29 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
         with store.single_threaded():
             return pipeline.ingest(store, found, settings)
     begin = time.monotonic()
+    with ExitStack() as stack:
+        stack.enter_context(_short_turns())
+        # One after the other, and before any of them writes: where two meet in the catalog, SQLite lets one sleep for a second.
+        stores = [stack.enter_context(store.twin()) for _ in range(jobs)]
+        summary = _share(stores, found, settings)
+    summary.seconds = round(time.monotonic() - begin, 6)
+    return summary
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads hand Python on sooner: who comes back from a kernel would wait for the other's turn, longer than the kernel took."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _share(stores: Sequence[Store], found: Iterable[Delivery | Skipped], settings: Settings) -> Summary:
     stop = threading.Event()
-    workers = [_Worker(store, settings, stop) for _ in range(jobs)]
+    workers = [_Worker(store, settings, stop) for store in stores]
     place: dict[str, int] = {}
     worker_of: dict[str | None, _Worker] = {}
     try:
@@ -112,9 +138,7 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     errors = [worker.error for worker in workers if worker.error is not None]
     if errors:
         raise errors[0]
-    summary = merged([worker.summary for worker in workers if worker.summary is not None], lambda source: place[source])
-    summary.seconds = round(time.monotonic() - begin, 6)
-    return summary
+    return merged([worker.summary for worker in workers if worker.summary is not None], lambda source: place[source])
 
 
 def _end(workers: Iterable[_Worker]) -> None:

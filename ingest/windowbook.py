@@ -255,9 +255,13 @@ class WindowBook:
             stored = before.get(window_id)
             if window.occurrence == 0 and stored is not None:
                 current[window_id] = replace(window, occurrence=stored.occurrence)
-        for tool, chamber, context in places:
-            members = {w.window_id: w for w in self._index.windows_of_context(tool, chamber, context)}
-            members |= {i: w for i, w in current.items() if (w.tool, w.chamber, w.context) == (tool, chamber, context)}
+        held: dict[tuple[str, str, tuple[str | None, ...]], dict[int, Window]] = {place: {} for place in places}
+        for window_id, window in current.items():
+            place = window.tool, window.chamber, window.context
+            if place in held:
+                held[place][window_id] = window
+        for (tool, chamber, context), own in held.items():
+            members = {w.window_id: w for w in self._index.windows_of_context(tool, chamber, context)} | own
             ranked = [w for i, w in members.items() if i not in gone and current.get(i, w).context == context]
             ranked.sort(key=lambda w: (w.started_us, w.source, w.ordinal))
             for rank, window in enumerate(ranked, start=1):

@@ -122,6 +122,7 @@ class Window:
 _WINDOW = "window_id, tool, chamber, lot, wafer, recipe, step, occurrence, started_us, ended_us, complete, source, ordinal, revision"
 
 _FIELDS = tuple(_WINDOW.split(", "))
+_COMPLETE = _FIELDS.index("complete")
 
 row_of = attrgetter(*_FIELDS)
 """A window as the index stores it."""
@@ -129,7 +130,9 @@ row_of = attrgetter(*_FIELDS)
 
 def window_of(row: Sequence[Any]) -> Window:
     """Build a window from a row of its columns, in their order."""
-    return Window(**dict(zip(_FIELDS, (*row[:10], bool(row[10]), *row[11:]), strict=True)))
+    fields = list(row)
+    fields[_COMPLETE] = bool(fields[_COMPLETE])
+    return Window(*fields)
 
 
 class Index:
