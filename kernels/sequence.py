@@ -106,11 +106,19 @@ def advance(stream, time, seq, run_stream, runs, step):
     late_time, late_seq = np.empty(n, np.int64), np.empty(n, np.int64)
     ended, ended_stream = np.empty((n, 4), np.int64), np.empty(n, np.int32)
     m, c = 0, 0
-    for i in range(n):
-        s, t, q = np.uint32(stream[i]), time[i], seq[i]
-        if (q == ahead[s, 1]) & (t >= ahead[s, 0]) & (q != LOWEST):
+    i = -1
+    while True:
+        i += 1
+        # What counts on: a loop of its own, or its few values would not stay in registers.
+        while i < n:
+            s, t, q = np.uint32(stream[i]), time[i], seq[i]
+            if (q != ahead[s, 1]) | (t < ahead[s, 0]) | (q == LOWEST):
+                break
             ahead[s, 0], ahead[s, 1] = t, q + 1
-            continue
+            i += 1
+        if i == n:
+            break
+        s, t, q = np.uint32(stream[i]), time[i], seq[i]
         longest = far[s]
         a, b = ahead[s, 0], ahead[s, 1] - 1 if longest == COUNTER else last[s]
         if t < a or (t == a and q <= b):
