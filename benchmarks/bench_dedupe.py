@@ -2,8 +2,8 @@
 
 Everyone says of each key, in order of arrival, whether it is new; the answers are compared key by key. Batches go through the kernels as
 ``ingest/keys.py`` sends them: records in order are taken, late ones matched against the runs, new late ones sorted and merged. Contents are
-not compared here, by nobody. What is judged has 5 % of its keys sent again, up to 500,000 arrivals later; a further line has 1 % of new keys
-late as well, which leaves gaps until they come. ``python -m benchmarks.bench_dedupe [--full]``.
+not compared here, by nobody. What is judged has 5 % of its keys sent again, up to 500,000 arrivals later; a further line has 1 % of the new
+keys late as well, which leaves gaps until they come. ``python -m benchmarks.bench_dedupe [--full]``.
 """
 
 from __future__ import annotations

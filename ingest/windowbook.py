@@ -14,6 +14,9 @@ from storage.index import Index, Window, window_of
 from storage.store import Store
 
 DAY_US = 86_400_000_000
+CHECKPOINTS = 9
+"""Days of which a fold leaves a checkpoint."""
+
 EVENT, CONTEXT = "event", "context"
 
 
@@ -38,6 +41,12 @@ class _Tool:
     """Fold all events anew: some are withdrawn."""
     lost: set[str] = field(default_factory=set)
     """Chambers that nothing names any more."""
+    fold: Fold | None = None
+    """Where the last fold ended; later events of the batch go on from there."""
+    last: tuple[int, int, int, str] = (NONE_YET, 0, 0, "")
+    """The place of the last event that was folded."""
+    ids: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    """(chamber, start, ordinal) -> window id."""
 
 
 class WindowBook:
@@ -89,6 +98,8 @@ class WindowBook:
             return
         if state.base and state.folded == len(state.fresh) and chambers <= state.known:
             return
+        if self._go_on(tool, state, chambers):
+            return
         earliest = NONE_YET if unseen or state.again or not state.fresh else min(event.time_us for event in state.fresh)
         checkpoint = self._index.checkpoint(tool, earliest)
         after = checkpoint[0] if checkpoint else NONE_YET
@@ -96,11 +107,36 @@ class WindowBook:
         if not events and not state.again:
             return
         state.folded, state.earliest_us, state.known = len(state.fresh), earliest, chambers
-        fold = Fold(chambers, checkpoint[1] if checkpoint else None)
+        fold = state.fold = Fold(chambers, checkpoint[1] if checkpoint else None)
         opened = {span.chamber: span.started_us for span in fold.open()}
         state.ordinals = {span.chamber: span.ordinal for span in fold.open()}
         state.base = {chamber: opened.get(chamber, after + 1) for chamber in chambers | fold.chambers() | self._index.chambers(tool) | {""}}
-        self._name(tool, state, self._feed(fold, events, state))
+        state.checkpoints.clear()
+        spans = self._feed(fold, events, state)
+        since = {chamber: (base, state.ordinals.get(chamber, 0)) for chamber, base in state.base.items()}
+        state.old = {
+            chamber: [w for w in self._index.windows_after(tool, chamber, place[0]) if (w.started_us, w.ordinal) >= place]
+            for chamber, place in since.items()
+        }
+        state.ids = {(w.chamber, w.started_us, w.ordinal): w.window_id for windows in state.old.values() for w in windows}
+        state.ids |= {place[1:]: window_id for place, window_id in self._ids.items() if place[0] == tool}
+        state.windows = {chamber: [] for chamber in state.base}
+        self._name(tool, state, spans)
+
+    def _go_on(self, tool: str, state: _Tool, chambers: set[str]) -> bool:
+        """Fold what came since the last fold, if all of it comes after what was folded: a long payload brings its events in order."""
+        if state.fold is None or state.again or not state.base or not chambers <= state.known:
+            return False
+        events = sorted({event.order(): event for event in state.fresh[state.folded :]}.values(), key=ContextEvent.order)
+        if not events or events[0].order() <= state.last:
+            return False
+        state.folded = len(state.fresh)
+        for windows in state.windows.values():
+            if windows and windows[-1].ended_us is None:  # it may end now: it is among the spans again
+                windows.pop()
+        self._name(tool, state, self._feed(state.fold, events, state))
+        state.checkpoints = dict(sorted(state.checkpoints.items())[-CHECKPOINTS:])
+        return True
 
     def _stored(self, tool: str, after_us: int) -> list[ContextEvent]:
         last_us = self._index.facts(tool).last_event_us
@@ -117,34 +153,27 @@ class WindowBook:
         return [context_event(row) for row in rows]
 
     def _feed(self, fold: Fold, events: list[ContextEvent], state: _Tool) -> list[Span]:
-        """Fold all events, leaving a checkpoint after the last event of each of the newest days."""
+        """Fold ``events``, leaving a checkpoint after the last event of each of the newest days; return the spans closed, or open now."""
         spans: list[Span] = []
-        state.checkpoints.clear()
         days = [event.time_us // DAY_US for event in events]
-        cuts = [*[i + 1 for i in range(len(events) - 1) if days[i] != days[i + 1]][-8:], len(events)]
+        cuts = [*[i + 1 for i in range(len(events) - 1) if days[i] != days[i + 1]][1 - CHECKPOINTS :], len(events)]
         begin = 0
         for cut in cuts:
             spans += fold.feed(events[begin:cut])
             begin = cut
             if events:
+                state.last = events[cut - 1].order()
                 state.checkpoints[days[cut - 1]] = (fold.time_us, fold.state())
         return spans + fold.open()
 
     def _name(self, tool: str, state: _Tool, spans: list[Span]) -> None:
-        """Give every span its window: the id it had, or a new one."""
-        since = {chamber: (base, state.ordinals.get(chamber, 0)) for chamber, base in state.base.items()}
-        state.old = {
-            chamber: [w for w in self._index.windows_after(tool, chamber, place[0]) if (w.started_us, w.ordinal) >= place]
-            for chamber, place in since.items()
-        }
-        ids = {(w.chamber, w.started_us, w.ordinal): w.window_id for windows in state.old.values() for w in windows}
-        ids |= {place[1:]: window_id for place, window_id in self._ids.items() if place[0] == tool}
+        """Give every span its window, behind those that are there: the id it had, or a new one."""
+        ids = state.ids
         fresh = sorted((s.started_us, s.chamber, s.ordinal) for s in spans if (s.chamber, s.started_us, s.ordinal) not in ids)
         first = self._index.reserve_window_ids(len(fresh)) if fresh else 0
         for window_id, (started_us, chamber, ordinal) in enumerate(fresh, start=first):
             self._ids[tool, chamber, started_us, ordinal] = ids[chamber, started_us, ordinal] = window_id
             self.new_ids.add(window_id)
-        state.windows = {chamber: [] for chamber in state.base}
         for s in sorted(spans, key=lambda s: (s.started_us, s.ordinal)):
             window_id = ids[s.chamber, s.started_us, s.ordinal]
             state.windows[s.chamber].append(

@@ -1,7 +1,11 @@
 """Windows do not depend on how a tool's deliveries were cut into batches, nor on a working index that was lost in between."""
 
+import random
+
 import pytest
 
+import ingest.batch
+import ingest.unpack
 import loadlock
 from ingest.config import parse
 from sample_data import secs_encoder as secs
@@ -70,6 +74,33 @@ def digest_of(path, payloads, between=lambda path: None):
 )
 def test_one_batch_gives_the_windows_of_many(frames, tmp_path):
     assert digest_of(tmp_path / "one", [b"".join(frames)]) == digest_of(tmp_path / "many", frames)
+
+
+def windows_of(path, data, config):
+    with loadlock.open(path) as lake:
+        lake.ingest(data=data, tool="T", format="hsms", config=config)
+        rows = lake.sql("select * exclude (window_id) from windows order by all").fetchall()
+        return lake.digest(), rows, lake.sql("select count(*), count(distinct window_id) from windows").fetchall()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_events_that_come_in_many_stretches_of_a_batch_give_the_windows_of_one(seed, tmp_path, monkeypatch):
+    rng = random.Random(seed)
+    seconds = sorted(rng.choices(range(60), k=40), key=lambda second: second + rng.choice([0, 0, 0, 0, 3, 30]))
+    frames = []
+    for second in seconds:
+        kind = rng.choice(["trace", "start", "start", "end"])
+        frames.append(
+            trace(rng.choice([7, 9]), second, float(second))
+            if kind == "trace"
+            else event(2, second, rng.choice(["", "A", "B"]), rng.choice(["W1", "W2"]))
+            if kind == "start"
+            else event(3, second)
+        )
+    whole = windows_of(tmp_path / "whole", b"".join(frames), CONFIG)
+    monkeypatch.setattr(ingest.batch, "SEGMENT_SAMPLES", 1)
+    monkeypatch.setattr(ingest.unpack, "CHUNK_BYTES", rng.choice([50, 150, 400]))
+    assert windows_of(tmp_path / "stretches", b"".join(frames), CONFIG) == whole
 
 
 def test_a_lost_index_names_the_same_chambers(tmp_path):
