@@ -93,7 +93,7 @@ class Compressor:
 
     def __init__(self, level: int) -> None:
         self._zstd: Final = zstandard.ZstdCompressor(level=level)
-        far = zstandard.ZstdCompressionParameters.from_level(level, window_log=FAR_WINDOW_LOG, enable_ldm=True, ldm_hash_rate_log=4)
+        far = zstandard.ZstdCompressionParameters.from_level(level, window_log=FAR_WINDOW_LOG)
         self._far: Final = zstandard.ZstdCompressor(compression_params=far)
 
     def size(self, body: Any) -> int:

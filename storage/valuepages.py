@@ -27,9 +27,9 @@ FLOAT32_REST = np.uint64((1 << 29) - 1)
 _NULL = np.uint64(NULL_BITS)
 
 
-def levels(present: npt.NDArray[np.bool_]) -> bytes:
-    """Return the definition levels of an optional column's page, their length in front."""
-    body = bytes(rle_hybrid(present.view(np.uint8), 1))
+def levels(present: npt.NDArray[np.bool_], copies: int = 1) -> bytes:
+    """Return the definition levels of an optional column's page, ``present`` ``copies`` times on end, their length in front."""
+    body = bytes(rle_hybrid(present.view(np.uint8), 1, copies))
     return len(body).to_bytes(4, "little") + body
 
 
