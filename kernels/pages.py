@@ -179,16 +179,18 @@ def delta_bytes(values: npt.NDArray[np.int64], copies: int = 1) -> bytes:
 
     All differences make one block of one miniblock, in whole bytes: every copy is the same bytes, which packed bits would hide from zstd.
     """
-    total = len(values) * copies
-    first = int(values[0]) if total else 0
-    deltas = np.subtract(np.roll(values, -1), values)  # the last one leads to the next copy
-    used = deltas[: len(values) if copies > 1 else -1]
-    least = int(used.min()) if len(used) else 0
-    above = (deltas - least).view(np.uint64)
-    width = (int(above[: len(used)].max()).bit_length() + 7) // 8 if len(used) else 0
+    n, total = len(values), len(values) * copies
     block = max(1, -(-(total - 1) // BLOCK)) * BLOCK
-    head = varint(block) + varint(1) + varint(total) + zigzag(first)
+    head = varint(block) + varint(1) + varint(total) + zigzag(int(values[0]) if total else 0)
     if total < 2:
         return head
-    copy = np.ascontiguousarray(above.astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)[:, :width]).tobytes()
-    return head + zigzag(least) + bytes((8 * width,)) + (copy * copies)[: (total - 1) * width].ljust(block * width, b"\0")
+    above = np.empty(n, np.int64)
+    np.subtract(values[1:], values[:-1], out=above[:-1])
+    np.subtract(values[:1], values[-1:], out=above[-1:])  # from a copy to the next one
+    used = above if copies > 1 else above[:-1]
+    least = int(used.min())
+    used -= least
+    width = (int(used.view(np.uint64).max()).bit_length() + 7) // 8
+    copy = np.ascontiguousarray(above.astype("<i8", copy=False).view(np.uint8).reshape(n, 8)[:, :width]).tobytes()
+    rest = bytes((block - total + 1) * width)
+    return b"".join((head, zigzag(least), bytes((8 * width,)), copy * (copies - 1), copy[: (n - 1) * width], rest))

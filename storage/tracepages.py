@@ -103,7 +103,7 @@ class SharedPages:
         if key not in self._pages:
             width = next(width for width in WHOLE if max(codes) < 1 << width)
             body = bytes((width,)) + rle_hybrid(np.asarray(codes)[inverse], width, sensors)
-            self._pages[key] = self._compressor.page(body, encoding=RLE_DICTIONARY, values=sensors * self.rows, far=True)
+            self._pages[key] = self._compressor.far_page(body, encoding=RLE_DICTIONARY, values=sensors * self.rows)
         return self._pages[key]
 
     def numbers(self, column: str, sensors: int) -> Page:
@@ -112,7 +112,7 @@ class SharedPages:
         if key not in self._pages:
             front = levels(self.shared.window_id != 0, sensors) if column in self._optional else b""
             body = front + delta_bytes(self._held[column], sensors)
-            self._pages[key] = self._compressor.page(body, encoding=DELTA_BINARY_PACKED, values=sensors * self.rows, far=True)
+            self._pages[key] = self._compressor.far_page(body, encoding=DELTA_BINARY_PACKED, values=sensors * self.rows)
         return self._pages[key]
 
     def _numbers(self, column: str) -> Int64:
