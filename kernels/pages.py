@@ -145,10 +145,7 @@ def packed(codes: npt.NDArray[Any], width: int) -> bytes:
     if groups == 0:
         return b""
     head = varint(groups << 1 | 1)
-    if width in WHOLE:
-        body = codes.astype(WHOLE[width]).tobytes()
-    else:
-        body = pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
+    body = codes.astype(WHOLE[width]).tobytes() if width in WHOLE else pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
     return head + body.ljust(groups * width, b"\0")
 
 

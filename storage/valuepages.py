@@ -20,7 +20,9 @@ RUN_ROWS = 2_048
 REPEATS = 16
 """Values take a dictionary where each entry stands for as many of them."""
 
-SAMPLE = 2_048
+SAMPLE, SAMPLED = 1_024, 16
+"""A trial takes so many values, or one in so many where those are more."""
+
 FLOAT32_REST = np.uint64((1 << 29) - 1)
 """The bits of a double that are 0 where it was a float32."""
 
@@ -108,8 +110,9 @@ class ValuePages:
 
     def _repeats(self, bits: Bits) -> bool:
         """Tell whether a sample of doubles that were no float32 is smaller as it is than split."""
-        middle = max(0, len(bits) - SAMPLE) // 2
-        sample = bits[middle : middle + SAMPLE]
+        size = max(SAMPLE, len(bits) // SAMPLED)
+        middle = max(0, len(bits) - size) // 2
+        sample = bits[middle : middle + size]
         if not (sample & FLOAT32_REST).any():
             return False
         return self._compressor.size_of_doubles(sample) < self._compressor.size(np.ascontiguousarray(byte_streams(sample)))
