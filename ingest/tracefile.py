@@ -62,13 +62,13 @@ def groups_of(segment: Segment, registry: Registry, record: Int64, window: Int64
 
 
 def by_stream(stream: Int64) -> Int64 | None:
-    """Return the order that puts each of ``stream`` (ranks (n,), in order of time) on end, streams as they begin; None where they do.
+    """Return the order that puts each of ``stream`` (codes (n,) without a gap, in order of time) on end, streams as they begin.
 
-    Streams that run side by side share neither times nor values: mixed they compress worse, and a window's samples lie scattered.
+    None where they stand so. Streams that run side by side share neither times nor values: mixed they compress worse, and a window's samples lie scattered.
     """
-    used, first, inverse = np.unique(stream, return_index=True, return_inverse=True)
-    if np.count_nonzero(np.diff(stream)) == len(used) - 1:
+    if np.count_nonzero(np.diff(stream)) == stream.max():
         return None
+    _, first, inverse = np.unique(stream, return_index=True, return_inverse=True)
     return np.argsort(first[inverse], kind="stable")
 
 
