@@ -64,7 +64,8 @@ def groups_of(segment: Segment, registry: Registry, record: Int64, window: Int64
 def by_stream(stream: Int64) -> Int64 | None:
     """Return the order that puts each of ``stream`` (codes (n,) without a gap, in order of time) on end, streams as they begin.
 
-    None where they stand so. Streams that run side by side share neither times nor values: mixed they compress worse, and a window's samples lie scattered.
+    None where they stand so. Streams that run side by side share neither times nor values: mixed they compress worse, and a window's
+    samples lie scattered.
     """
     if np.count_nonzero(np.diff(stream)) == stream.max():
         return None
