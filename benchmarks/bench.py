@@ -71,7 +71,7 @@ SIZES = {
         quantile_samples=2_000_000,
         write_steps=30,
         sizes_mb=10,
-        data_sets=(bench_sizes.JUDGED,),
+        data_sets=(bench_sizes.EVERYWHERE,),
     ),
 }
 

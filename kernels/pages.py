@@ -14,9 +14,10 @@ import numpy.typing as npt
 from kernels.jit import kernel
 
 BLOCK = 128
-MINIBLOCK = 32
-MINIBLOCKS = BLOCK // MINIBLOCK
-"""Values of a block and of a miniblock of DELTA_BINARY_PACKED, and miniblocks of a block."""
+"""The values of a block of DELTA_BINARY_PACKED are a multiple of it."""
+
+WHOLE = {8: "<u1", 16: "<u2", 32: "<u4"}
+"""Widths of codes in whole bytes."""
 
 DICTIONARY_MAX = 4096
 SLOTS = 4 * DICTIONARY_MAX
@@ -32,7 +33,6 @@ _MIX = 0x9E37_79B1
 _WORDS = 0x0000_0000_FFFF_FFFF
 _PAIRS = 0x0000_FFFF_0000_FFFF
 _BYTES = 0x00FF_00FF_00FF_00FF
-_POWERS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 
 @kernel
@@ -145,20 +145,22 @@ def packed(codes: npt.NDArray[Any], width: int) -> bytes:
     if groups == 0:
         return b""
     head = varint(groups << 1 | 1)
-    if width in (8, 16):
-        body = codes.astype("<u1" if width == 8 else "<u2").tobytes()
-    else:
-        body = pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
+    body = codes.astype(WHOLE[width]).tobytes() if width in WHOLE else pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
     return head + body.ljust(groups * width, b"\0")
 
 
-def rle_hybrid(codes: npt.NDArray[Any], width: int) -> bytes:
-    """Return ``codes`` (integers (n,) of ``width`` bits) as runs or bit-packed, whichever is shorter."""
+def rle_hybrid(codes: npt.NDArray[Any], width: int, copies: int = 1) -> bytes:
+    """Return ``codes`` (integers (n,) of ``width`` bits), ``copies`` times on end, as runs or bit-packed, whichever is shorter.
+
+    The runs of every copy are the same bytes.
+    """
     n = len(codes)
     edges = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]])) if n else np.zeros(0, np.int64)
+    if len(edges) == 1:
+        return runs(codes[:1], np.array([n * copies]), width)
     if len(edges) * ((width + 7) // 8 + 2) <= n * width // 8 + 4:
-        return runs(codes[edges], np.diff(edges, append=n), width)
-    return packed(codes, width)
+        return runs(codes[edges], np.diff(edges, append=n), width) * copies
+    return packed(np.tile(codes, copies) if copies > 1 else codes, width)
 
 
 def pack_bits(values: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint8]:
@@ -169,44 +171,23 @@ def pack_bits(values: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint
     return np.packbits(bits.reshape(m, n * width), axis=1, bitorder="little")
 
 
-def delta_binary_packed(values: npt.NDArray[np.int64]) -> bytes:
-    """Return ``values`` (int64 (n,)) as DELTA_BINARY_PACKED; differences wrap around as int64 do."""
-    n = len(values)
-    head = varint(BLOCK) + varint(MINIBLOCKS) + varint(n) + zigzag(int(values[0]) if n else 0)
-    if n < 2:
-        return head
-    deltas = np.diff(values)
-    least = np.minimum.reduceat(deltas, np.arange(0, n - 1, BLOCK))
-    above = np.zeros(len(least) * BLOCK, np.uint64)
-    above[: n - 1] = (deltas - np.repeat(least, BLOCK)[: n - 1]).view(np.uint64)
-    return head + _blocks(least, above.reshape(-1, MINIBLOCK))
+def delta_bytes(values: npt.NDArray[np.int64], copies: int = 1) -> bytes:
+    """Return ``values`` (int64 (n,)), ``copies`` times on end, as DELTA_BINARY_PACKED; differences wrap around as int64 do.
 
-
-def _blocks(least: npt.NDArray[np.int64], above: npt.NDArray[np.uint64]) -> bytes:
-    """Return the blocks of smallest differences ``least`` (m,), and what is ``above`` them, a miniblock a row (4 * m, 32).
-
-    A block is its smallest difference, the width of each miniblock, and the miniblocks; behind the last value all of ``above`` is 0, so
-    that miniblocks without a value take no bytes.
+    All differences make one block of one miniblock, in whole bytes: every copy is the same bytes, which packed bits would hide from zstd.
     """
-    widths = _bit_length(np.bitwise_or.reduce(above, axis=1)).reshape(-1, MINIBLOCKS)
-    sizes = widths * (MINIBLOCK // 8)
-    zigzags = (least << 1 ^ least >> 63).view(np.uint64)
-    digits = np.maximum(1, (_bit_length(zigzags) + 6) // 7)
-    lengths = digits + MINIBLOCKS + sizes.sum(axis=1)
-    begin = np.cumsum(lengths) - lengths
-    out = np.zeros(int(lengths.sum()), np.uint8)
-    for digit in range(int(digits.max())):
-        some = np.flatnonzero(digits > digit)
-        more = (digits[some] > digit + 1).astype(np.uint8) << 7
-        out[begin[some] + digit] = (zigzags[some] >> np.uint64(7 * digit) & np.uint64(127)).astype(np.uint8) | more
-    behind = begin + digits
-    out[behind[:, None] + np.arange(MINIBLOCKS)] = widths
-    at = (behind[:, None] + MINIBLOCKS + np.cumsum(sizes, axis=1) - sizes).ravel()
-    for width in np.unique(widths[widths > 0]).tolist():
-        some = np.flatnonzero(widths.ravel() == width)
-        out[at[some, None] + np.arange(width * MINIBLOCK // 8)] = pack_bits(above[some], width)
-    return out.tobytes()
-
-
-def _bit_length(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    return np.searchsorted(_POWERS, values, side="right").astype(np.int64)
+    n, total = len(values), len(values) * copies
+    block = max(1, -(-(total - 1) // BLOCK)) * BLOCK
+    head = varint(block) + varint(1) + varint(total) + zigzag(int(values[0]) if total else 0)
+    if total < 2:
+        return head
+    above = np.empty(n, np.int64)
+    np.subtract(values[1:], values[:-1], out=above[:-1])
+    np.subtract(values[:1], values[-1:], out=above[-1:])  # from a copy to the next one
+    used = above if copies > 1 else above[:-1]
+    least = int(used.min())
+    used -= least
+    width = (int(used.view(np.uint64).max()).bit_length() + 7) // 8
+    copy = np.ascontiguousarray(above.astype("<i8", copy=False).view(np.uint8).reshape(n, 8)[:, :width]).tobytes()
+    rest = bytes((block - total + 1) * width)
+    return b"".join((head, zigzag(least), bytes((8 * width,)), copy * (copies - 1), copy[: (n - 1) * width], rest))

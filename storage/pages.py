@@ -29,6 +29,9 @@ STATISTICS_BYTES_MAX = 4096
 FAR_WINDOW_LOG = 22
 """How far back repeats are looked for, in powers of two; what a reader must hold of a page to read it."""
 
+DOUBLES_MATCH, DOUBLES_HASH_LOG = 5, 16
+"""Doubles repeat in fewer bytes, and more of them are worth remembering, than zstd's fastest levels look for."""
+
 CHUNK_BYTES = 1 << 16
 """Room for compressed bytes: small enough that malloc does not ask the kernel for fresh pages each time."""
 
@@ -89,24 +92,39 @@ class Column:
 
 
 class Compressor:
-    """Makes pages: compresses with one zstd context, and takes the CRC-32 of what is stored."""
+    """Makes pages: compresses with a zstd context for each kind of bytes, and takes the CRC-32 of what is stored."""
 
     def __init__(self, level: int) -> None:
+        parameters = zstandard.ZstdCompressionParameters.from_level
+        plain = parameters(level)
+        doubles = {} if plain.strategy > zstandard.STRATEGY_FAST else {"min_match": DOUBLES_MATCH, "hash_log": DOUBLES_HASH_LOG}
         self._zstd: Final = zstandard.ZstdCompressor(level=level)
-        far = zstandard.ZstdCompressionParameters.from_level(level, window_log=FAR_WINDOW_LOG, enable_ldm=True, ldm_hash_rate_log=4)
-        self._far: Final = zstandard.ZstdCompressor(compression_params=far)
+        self._far: Final = zstandard.ZstdCompressor(compression_params=parameters(level, window_log=FAR_WINDOW_LOG))
+        self._doubles: Final = zstandard.ZstdCompressor(compression_params=parameters(level, **doubles))
 
     def size(self, body: Any) -> int:
         """Return the compressed size of ``body``."""
         return len(self._zstd.compress(body))
 
-    def page(self, body: Any, *, encoding: int, values: int, far: bool = False) -> Page:
-        """Return a data page of ``values`` values, nulls included; ``far``: long stretches repeat at long distances."""
-        return self._page(DATA_PAGE, encoding, values, len(body), (self._far if far else self._zstd).compress(body))
+    def size_of_doubles(self, body: Any) -> int:
+        """Return the compressed size of ``body``, doubles as they are."""
+        return len(self._doubles.compress(body))
+
+    def page(self, body: Any, *, encoding: int, values: int) -> Page:
+        """Return a data page of ``values`` values, nulls included."""
+        return self._page(DATA_PAGE, encoding, values, len(body), self._zstd.compress(body))
+
+    def far_page(self, body: bytes, *, encoding: int, values: int) -> Page:
+        """Return a data page in which long stretches repeat at long distances."""
+        return self._page(DATA_PAGE, encoding, values, len(body), self._far.compress(body))
+
+    def doubles(self, body: bytes, *, values: int) -> Page:
+        """Return a data page of doubles as they are, behind their levels."""
+        return self._page(DATA_PAGE, PLAIN, values, len(body), self._doubles.compress(body))
 
     def dictionary(self, body: bytes, *, entries: int) -> Page:
         """Return a dictionary page."""
-        return self._page(DICTIONARY_PAGE, PLAIN, entries, len(body), self._zstd.compress(body))
+        return self._page(DICTIONARY_PAGE, PLAIN, entries, len(body), self._doubles.compress(body))
 
     def streams(self, bodies: Sequence[Any], *, encoding: int, values: int) -> Page:
         """Return a data page of several ``bodies`` on end, each in zstd blocks of its own: unlike bytes share no Huffman table."""

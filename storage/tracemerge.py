@@ -161,7 +161,10 @@ class Merge:
                     yield Piece(shared, [names[i] for i in some], layout.positions[some].astype(np.int32), np.ascontiguousarray(values))
 
     def _unite(self) -> None:
-        """Put the records in order of (place, time, seq, stream), those that row groups cut in two made whole, and their samples too."""
+        """Put the records in order, place by place and stream by stream, streams as they begin, each in order of (time, seq).
+
+        Records that row groups cut in two become whole, and their samples follow.
+        """
         columns = [np.concatenate(column) for column in zip(*self._records, strict=True)]
         self._records.clear()
         chambers, traces = self._codes["chamber"].ranks(), self._codes["trace"].ranks()
@@ -169,7 +172,10 @@ class Merge:
         self._order = np.empty(len(pairs), np.int64)
         self._order[np.lexsort((pairs[:, 1], pairs[:, 0]))] = np.arange(len(pairs))
         place, stream, seq, ts = columns[:KEY]
-        first, record = _distinct([self._order[place], ts, seq, self._codes["stream"].ranks()[stream]])
+        _, of = _distinct([place, stream])
+        begin = np.full(int(of.max()) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(begin, of, ts)
+        first, record = _distinct([self._order[place], begin[of], self._codes["stream"].ranks()[stream], ts, seq])
         for name, column in zip(RECORD[KEY:], columns[KEY:], strict=True):
             if (column[first][record] != column).any():
                 raise NotMergeable(f"a record with more than one {name}")

@@ -1,25 +1,25 @@
 """Files of the ``traces`` table, page by page: what all sensors of a piece share is encoded and compressed once.
 
 A sorted narrow table repeats itself: tool, chamber and trace are one value, sensor and position are runs, and stream, seq, ts, window,
-payload and byte_start are the same for every sensor of a group. Only values need work for every row.
+payload and byte_start are the same for every sensor of a group. These are pages of whole bytes, a page a piece, in which zstd finds that
+every sensor repeats the first one's; only values need work for every row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from kernels.pages import delta_binary_packed, packed, rle_hybrid, runs
+from kernels.pages import WHOLE, delta_bytes, rle_hybrid, runs
 from storage.pages import (
     BYTE_ARRAY,
     DELTA_BINARY_PACKED,
     DOUBLE,
     INT32,
     INT64,
-    PLAIN,
     RLE_DICTIONARY,
     Chunk,
     Column,
@@ -30,15 +30,11 @@ from storage.pages import (
 )
 from storage.pieces import Int64, Names, Piece, SharedColumns
 from storage.schema import COLUMNS
-from storage.valuepages import PAGE_ROWS, ValuePages, levels
+from storage.valuepages import ValuePages, levels
 
 PHYSICAL = {"VARCHAR": BYTE_ARRAY, "BIGINT": INT64, "INTEGER": INT32, "DOUBLE": DOUBLE, "TIMESTAMP": INT64}
 CONSTANT = ("tool", "chamber", "trace")
 CODED = ("stream", "payload_id")
-WHOLE = "whole"
-TRIAL_BYTES = 1 << 12
-"""Shared pages of a piece that take more are tried in whole bytes."""
-
 NUMBERS = ("seq", "ts", "window_id", "byte_start")
 
 
@@ -90,74 +86,34 @@ class SharedPages:
         """Return a page of ``rows`` times one entry, or nothing."""
         key = (column, rows, code)
         if key not in self._pages:
-            front = levels(np.full(rows, code is not None)) if column in self._optional else b""
+            front = levels(np.full(1, code is not None), rows) if column in self._optional else b""
             repeats, entry = np.array([rows]), np.array([code or 0])
             width = code_width(code or 0)
             body = b"\0" if code is None else bytes((width,)) + runs(entry, repeats, width)
             self._pages[key] = self._compressor.page(front + body, encoding=RLE_DICTIONARY, values=rows)
         return self._pages[key]
 
-    def coded(self, column: str, sensors: int, dictionary: Dictionary) -> list[Page]:
-        """Return the pages of one of ``CODED`` for a number of sensors."""
+    def coded(self, column: str, sensors: int, dictionary: Dictionary) -> Page:
+        """Return the page of one of ``CODED`` for a number of sensors."""
         names, inverse = self._used[column]
         codes = dictionary.of(names)
         if len(codes) == 1:
-            return [self.constant(column, sensors * self.rows, codes[0])]
-        pages = [self._coded(column, tiles, codes, inverse) for tiles in self._tiles(sensors)]
-        width = 8 if max(codes) < 1 << 8 else 16
-
-        def whole() -> tuple[int, bytes]:
-            return RLE_DICTIONARY, bytes((width,)) + packed(np.tile(np.asarray(codes, np.int32)[inverse], sensors), width)
-
-        return self._smaller(pages, (column, sensors, codes), whole) if max(codes) < 1 << 16 else pages
-
-    def numbers(self, column: str, sensors: int) -> list[Page]:
-        """Return the pages of one of ``NUMBERS`` for a number of sensors."""
-        pages = [self._number(column, tiles) for tiles in self._tiles(sensors)]
-
-        def whole() -> tuple[int, bytes]:
-            return PLAIN, self._front(column, sensors) + np.tile(self._held[column], sensors).tobytes()
-
-        return self._smaller(pages, (column, sensors), whole)
-
-    def _smaller(self, pages: list[Page], key: tuple[object, ...], whole: Callable[[], tuple[int, bytes]]) -> list[Page]:
-        """Return ``pages``, or one page of whole bytes for all sensors where zstd finds each sensor's repeat in it.
-
-        Packed bits hide the repeats, so an irregular column would cost as much for the last sensor as for the first.
-        """
-        size = sum(page.size for page in pages)
-        if len(pages) == 1 or size < TRIAL_BYTES:
-            return pages
-        if (WHOLE, key) not in self._pages:
-            encoding, body = whole()
-            self._pages[WHOLE, key] = self._compressor.page(body, encoding=encoding, values=sum(page.values for page in pages), far=True)
-        page = self._pages[WHOLE, key]
-        return [page] if page.size < size else pages
-
-    def _tiles(self, sensors: int) -> list[int]:
-        """Return how many sensors each page holds."""
-        together = min(sensors, max(1, PAGE_ROWS // self.rows))
-        full, rest = divmod(sensors, together)
-        return [together] * full + [rest] * (rest > 0)
-
-    def _coded(self, column: str, tiles: int, codes: tuple[int, ...], inverse: Int64) -> Page:
-        key = (column, tiles, codes)
+            return self.constant(column, sensors * self.rows, codes[0])
+        key = (column, sensors, codes)
         if key not in self._pages:
-            width = code_width(max(codes))
-            body = bytes((width,)) + rle_hybrid(np.tile(np.asarray(codes)[inverse], tiles), width)
-            self._pages[key] = self._compressor.page(body, encoding=RLE_DICTIONARY, values=tiles * self.rows)
+            width = next(width for width in WHOLE if max(codes) < 1 << width)
+            body = bytes((width,)) + rle_hybrid(np.asarray(codes)[inverse], width, sensors)
+            self._pages[key] = self._compressor.far_page(body, encoding=RLE_DICTIONARY, values=sensors * self.rows)
         return self._pages[key]
 
-    def _number(self, column: str, tiles: int) -> Page:
-        key = (column, tiles)
+    def numbers(self, column: str, sensors: int) -> Page:
+        """Return the page of one of ``NUMBERS`` for a number of sensors."""
+        key = (column, sensors)
         if key not in self._pages:
-            body = self._front(column, tiles) + delta_binary_packed(np.tile(self._held[column], tiles))
-            self._pages[key] = self._compressor.page(body, encoding=DELTA_BINARY_PACKED, values=tiles * self.rows)
+            front = levels(self.shared.window_id != 0, sensors) if column in self._optional else b""
+            body = front + delta_bytes(self._held[column], sensors)
+            self._pages[key] = self._compressor.far_page(body, encoding=DELTA_BINARY_PACKED, values=sensors * self.rows)
         return self._pages[key]
-
-    def _front(self, column: str, tiles: int) -> bytes:
-        """Return the definition levels of one of ``NUMBERS``, nothing where it is required."""
-        return levels(np.tile(self.shared.window_id != 0, tiles)) if column in self._optional else b""
 
     def _numbers(self, column: str) -> Int64:
         numbers: Int64 = getattr(self.shared, column)
@@ -240,9 +196,9 @@ class TracePages:
             code = None if value is None else self._dictionaries[name].of([value])[0]
             chunks[name].pages.append(shared.constant(name, sensors * shared.rows, code))
         for name in CODED:
-            chunks[name].pages += shared.coded(name, sensors, self._dictionaries[name])
+            chunks[name].pages.append(shared.coded(name, sensors, self._dictionaries[name]))
         for name in NUMBERS:
-            chunks[name].pages += shared.numbers(name, sensors)
+            chunks[name].pages.append(shared.numbers(name, sensors))
         for name, (least, most, nulls) in shared.bounds.items():
             statistics = chunks[name].statistics
             assert statistics is not None

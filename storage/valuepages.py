@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from kernels.missing import NULL_BITS
 from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, number_values, packed, rle_hybrid
-from storage.pages import BYTE_STREAM_SPLIT, PLAIN, RLE_DICTIONARY, Compressor, Page
+from storage.pages import BYTE_STREAM_SPLIT, RLE_DICTIONARY, Compressor, Page
 
 Bits = npt.NDArray[np.uint64]
 
@@ -17,19 +17,21 @@ PAGE_ROWS = 16_384
 RUN_ROWS = 2_048
 """Sensors with fewer records are judged together."""
 
-REPEATS = 8
+REPEATS = 16
 """Values take a dictionary where each entry stands for as many of them."""
 
-SAMPLE = 4_096
+SAMPLE, SAMPLED = 1_024, 16
+"""A trial takes so many values, or one in so many where those are more."""
+
 FLOAT32_REST = np.uint64((1 << 29) - 1)
 """The bits of a double that are 0 where it was a float32."""
 
 _NULL = np.uint64(NULL_BITS)
 
 
-def levels(present: npt.NDArray[np.bool_]) -> bytes:
-    """Return the definition levels of an optional column's page, their length in front."""
-    body = bytes(rle_hybrid(present.view(np.uint8), 1))
+def levels(present: npt.NDArray[np.bool_], copies: int = 1) -> bytes:
+    """Return the definition levels of an optional column's page, ``present`` ``copies`` times on end, their length in front."""
+    body = bytes(rle_hybrid(present.view(np.uint8), 1, copies))
     return len(body).to_bytes(4, "little") + body
 
 
@@ -97,7 +99,7 @@ class ValuePages:
         if numbered:
             self._pages.append(self._dictionary_page(front, np.concatenate(numbered), rows))
         elif self._repeats(bits):
-            self._pages.append(self._compressor.page(front + bits.tobytes(), encoding=PLAIN, values=rows))
+            self._pages.append(self._compressor.doubles(front + bits.tobytes(), values=rows))
         else:
             bodies = [front, *byte_streams(bits)] if front else list(byte_streams(bits))
             self._pages.append(self._compressor.streams(bodies, encoding=BYTE_STREAM_SPLIT, values=rows))
@@ -108,8 +110,9 @@ class ValuePages:
 
     def _repeats(self, bits: Bits) -> bool:
         """Tell whether a sample of doubles that were no float32 is smaller as it is than split."""
-        middle = max(0, len(bits) - SAMPLE) // 2
-        sample = bits[middle : middle + SAMPLE]
+        size = max(SAMPLE, len(bits) // SAMPLED)
+        middle = max(0, len(bits) - size) // 2
+        sample = bits[middle : middle + size]
         if not (sample & FLOAT32_REST).any():
             return False
-        return self._compressor.size(sample) < self._compressor.size(np.ascontiguousarray(byte_streams(sample)))
+        return self._compressor.size_of_doubles(sample) < self._compressor.size(np.ascontiguousarray(byte_streams(sample)))

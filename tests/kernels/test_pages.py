@@ -30,19 +30,20 @@ def test_byte_streams_hold_each_byte_of_every_value(numbers):
     assert [row.tobytes() for row in pages.byte_streams(bits_of(numbers))] == slow.split_bytes(numbers)
 
 
-@given(NUMBERS)
+@given(NUMBERS, st.integers(1, 5))
 @settings(max_examples=200, deadline=None)
-def test_packed_deltas_read_back(numbers):
-    assert slow.read_delta_binary_packed(pages.delta_binary_packed(np.asarray(numbers, np.int64))) == numbers
+def test_deltas_in_whole_bytes_read_back(numbers, copies):
+    assert slow.read_delta_binary_packed(pages.delta_bytes(np.asarray(numbers, np.int64), copies)) == numbers * copies
 
 
-@given(CODES)
+@given(CODES, st.integers(1, 5))
 @settings(max_examples=200, deadline=None)
-def test_hybrid_runs_and_packed_bits_read_back(drawn):
+def test_hybrid_runs_and_packed_bits_read_back(drawn, copies):
     width, stretches = drawn
     codes = [code for code, count in stretches for _ in range(count)]
     array = np.asarray(codes, np.int32)
     assert slow.read_rle_hybrid(pages.rle_hybrid(array, width), width, len(codes)) == codes
+    assert slow.read_rle_hybrid(pages.rle_hybrid(array, width, copies), width, len(codes) * copies) == codes * copies
     assert slow.read_rle_hybrid(pages.packed(array, width), width, len(codes)) == codes
     values, counts = (np.asarray(column, np.int64) for column in (zip(*stretches, strict=True) if stretches else ((), ())))
     assert slow.read_rle_hybrid(pages.runs(values, counts, width), width, len(codes)) == codes

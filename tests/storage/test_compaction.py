@@ -281,8 +281,17 @@ def test_merged_traces_are_sorted_as_the_ingest_sorts_them(cut: int, writer: str
         if not groups or groups[-1] != key:
             groups.append(key)
     assert groups == sorted(set(groups))
-    if cut == 100_000:  # one piece a layout: within it sensor by sensor, each in order of time
-        steps = [(row["chamber"] or "", row["trace"], row["sensor"], row["position"], row["ts"], row["seq"]) for row in merged]
+    if cut == 100_000:  # one piece a layout: within it sensor by sensor, each stream by stream as they begin, those in order of time
+        begin: dict[tuple[Any, ...], Any] = {}
+        for row in sorted(merged, key=lambda row: row["ts"]):
+            begin.setdefault((row["chamber"], row["trace"], row["stream"]), row["ts"])
+        steps = [
+            (
+                *(row["chamber"] or "", row["trace"], row["sensor"], row["position"]),
+                *(begin[row["chamber"], row["trace"], row["stream"]], row["stream"], row["ts"], row["seq"]),
+            )
+            for row in merged
+        ]
         falls = sum(a > b for a, b in itertools.pairwise(steps))
         assert falls <= 2 * len(groups)  # three layouts, two borders
     stager.discard()

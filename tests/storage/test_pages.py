@@ -196,10 +196,10 @@ def test_each_sensor_takes_the_encoding_that_suits_it(tmp_path):
 
 def test_small_sensors_share_pages():
     data = ours([long_piece(np.random.default_rng(2).standard_normal((300, 100)))], set(), 100_000)
-    for name in ("seq", "value"):
+    for name, most in (("seq", 30_000), ("value", valuepages.PAGE_ROWS // 100 * 100)):
         counts = [page.values for page, _ in walk(data)[0][NAMES.index(name)]]
         assert sum(counts) == 30_000
-        assert len(counts) == -(-30_000 // (valuepages.PAGE_ROWS // 100 * 100))
+        assert len(counts) == -(-30_000 // most)
 
 
 def irregular_piece(sensors, n):
