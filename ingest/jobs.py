@@ -95,7 +95,7 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     begin = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(_short_turns())
-        # One after the other, and before any of them writes: where two meet in the catalog, SQLite lets one sleep for a second.
+        stack.enter_context(store.held_open())
         stores = [stack.enter_context(store.twin()) for _ in range(jobs)]
         summary = _share(stores, found, settings)
     summary.seconds = round(time.monotonic() - begin, 6)

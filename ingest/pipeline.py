@@ -33,6 +33,11 @@ from storage.store import Change, Store
 
 def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings) -> Summary:
     """Ingest all of ``found`` into ``store``, group by group, and return the summary."""
+    with store.held_open():
+        return _ingest(store, found, settings)
+
+
+def _ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings) -> Summary:
     begin = time.monotonic()
     summary = Summary()
     pushed: list[Delivery] = []

@@ -22,6 +22,7 @@ from storage import ledger
 from storage.catalog import INLINE_ROWS, attach_sql, open_catalog, show_views
 from storage.errors import CatalogDown, IntegrityError, NewerLake, NoLake, StoreDown
 from storage.files import StagedFile, write_durably
+from storage.hold import Hold
 from storage.index import Head, Index, IndexDelta
 from storage.keeper import Keeper, check_catalog
 from storage.locks import Waiting, in_turn, on_and_on, writer_lock
@@ -80,6 +81,7 @@ class Store:
         self._turn = threading.Lock()
         self.on_wait: Waiting = on_and_on
         self._keeper = Keeper(path, Mirror(path / "mirror"))
+        self._hold: Hold | None = None
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         check_catalog(self.path)
@@ -99,6 +101,8 @@ class Store:
 
     def close(self) -> None:
         """Close the connection and the index."""
+        if self._hold is not None:
+            self._hold.release()
         with contextlib.suppress(duckdb.ConnectionException):  # closed already
             self.connection.interrupt()  # a query that was broken off runs on otherwise, and would be waited for
         self.connection.close()
@@ -115,6 +119,17 @@ class Store:
         finally:
             with contextlib.suppress(duckdb.Error):
                 self.connection.execute("RESET threads")
+
+    @contextmanager
+    def held_open(self) -> Iterator[None]:
+        """Keep the catalog's file open between transactions (:mod:`storage.hold`)."""
+        hold = self._hold = Hold(self.path / "catalog.sqlite-wal")
+        hold.renew(self.connection)
+        try:
+            yield
+        finally:
+            self._hold = None
+            hold.release()
 
     @contextmanager
     def twin(self) -> Iterator[Store]:
@@ -198,6 +213,8 @@ class Store:
             raise CatalogDown(f"the catalog did not take the commit ({error}); {NOTHING}") from error
         with contextlib.suppress(OSError, sqlite3.Error, duckdb.Error):  # it is committed: whoever takes the lock next makes up for these
             self._follow(change, entry, snapshot)
+        if self._hold is not None:
+            self._hold.renew(self.connection)
         return entry
 
     def _follow(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
@@ -293,8 +310,12 @@ class Store:
         """Open the catalog anew after an error (rule R4)."""
         with contextlib.suppress(duckdb.Error):
             self.connection.execute("ROLLBACK")
+        if self._hold is not None:
+            self._hold.release()
         self.connection.close()
         self.connection = self._connect()
+        if self._hold is not None:
+            self._hold.renew(self.connection)
 
     def _recorded(self, entry: ledger.Entry) -> bool:
         return bool(self.rows("SELECT 1 FROM lake.main.ledger WHERE seq = ? AND hash = ?", [entry.seq, entry.hash]))
