@@ -87,8 +87,8 @@ def lam_lake(folder: Path, data: Path, _size_mb: float) -> Path:
 
 
 def mix_lake(folder: Path, _data: Path, size_mb: float) -> Path:
-    """Ingest a generated capture of two tools, two payloads each."""
-    capture.write(folder / "mix", int(size_mb * 1e6), tools=("ETCH01", "ETCH02"), payloads=2)
+    """Ingest a generated capture of two tools, a payload each: how payloads share commits depends on the hour, and files on that."""
+    capture.write(folder / "mix", int(size_mb * 1e6), tools=("ETCH01", "ETCH02"), payloads=1)
     with loadlock.open(folder / "mix.lake") as lake:
         lake.ingest(folder / "mix", config=folder / "mix" / "loadlock.toml")
     shutil.rmtree(folder / "mix")
