@@ -23,6 +23,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q kernels storage ingest loadlock  # as pip does with what it copies
+	@$(BIN)/python -m kernels.lower  # once for all who compile kernels of this version here: each needs LLVM alone
 	@touch $@
 
 demo: $(STAMP) ## ingest sample_data into demo.lake and ask SQL of it

@@ -40,6 +40,8 @@ class Sizes:
     memory_mb: float = 100
     memory_rounds: int = 2
     start_rounds: int = 15
+    cold_rounds: int = 3
+    cold_source_rounds: int = 1
     keys: int = 10_000_000
     keys_batch: int = 250_000
     keys_rounds: int = 3
@@ -65,6 +67,8 @@ SIZES = {
         pipeline_rounds=3,
         memory_mb=30,
         memory_rounds=1,
+        cold_rounds=1,
+        cold_source_rounds=0,
         keys=2_000_000,
         keys_batch=250_000,
         samples=5_000_000,
@@ -79,6 +83,7 @@ Part = Callable[[Sizes, Path], Found]
 
 PARTS: dict[str, Part] = {
     "start_up": lambda s, folder: bench_process.start_up(folder, s.start_rounds),
+    "cold": lambda s, folder: bench_process.cold_compile(folder, s.cold_rounds, s.cold_source_rounds),
     "decode": lambda s, _: bench_decode.run(s.decode_mb, s.rounds, s.secsgem_messages),
     "tables": lambda s, _: bench_tables.run(s.table_mb, 3 * s.rounds),
     "dedupe": lambda s, _: bench_dedupe.dedupe(s.keys, s.keys_batch, s.keys_rounds),

@@ -1,16 +1,18 @@
-"""What a process of its own costs: the CPU of ``--help`` and of ingesting a small file, the peak memory of an ingest and of one ten times
-as large.
+"""What a process of its own costs: the CPU of ``--help``, of ingesting a small file and of compiling all kernels, the peak memory of an
+ingest and of one ten times as large.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks import capture
 from benchmarks.goals import figure
-from benchmarks.measure import Figure, Found, child, peak_mb, race
+from benchmarks.measure import Figure, Found, Spread, child, peak_mb, race
+from kernels import lowered
 
 MB = 1_000_000
 TOOL = "ETCH01"
@@ -22,6 +24,17 @@ for name in ("kernels", "storage", "ingest", "loadlock"):
     for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
         importlib.import_module(module.name)
 import pandas, polars, pyarrow.csv, pyarrow.parquet
+"""
+COLD = """
+import os, sys
+from pathlib import Path
+os.environ["LOADLOCK_CACHE"] = sys.argv[1]
+from kernels import lowered
+lowered.FOLDER = Path(sys.argv[2])
+from kernels.warm import warm
+done = warm()
+assert all(one.compiled for one in done)
+assert sum(one.lowered for one in done) == int(sys.argv[3])
 """
 INGEST = """
 import loadlock
@@ -58,6 +71,29 @@ def start_up(folder: Path, rounds: int) -> Found:
         figure("warm_ingest_cpu_s", small.best, note, small.best, small.worst),
     ]
     return Found(figures, [], spreads)
+
+
+def cold_compile(folder: Path, rounds: int, source_rounds: int) -> Found:
+    """Return ``cold_compile_cpu_s``, all CPU of a process that compiles every kernel for an empty cache, and the same from source.
+
+    It has the intermediate code that a wheel and ``make`` bring. That is made here where the checkout has none that fits, and not counted.
+    """
+    bitcode, nothing = folder / "bitcode", folder / "nothing"
+    if lowered.FOLDER.exists():
+        shutil.copytree(lowered.FOLDER, bitcode)
+    making = child([sys.executable, "-m", "kernels.lower", str(bitcode)])()
+
+    def compiling(source: Path) -> float:
+        cache = Path(tempfile.mkdtemp(dir=folder))
+        command = [sys.executable, "-c", COLD, str(cache), str(source), str(len(list(source.glob("*"))))]
+        return child(command)()
+
+    spread = Spread.of([compiling(bitcode) for _ in range(rounds)])
+    source = [compiling(nothing) for _ in range(source_rounds)]
+    note = f"{len(list(bitcode.iterdir()))} kernels, the imports of numba included"
+    further = [Figure("cold_compile_source_cpu_s", min(source), "s")] if source else []
+    further.append(Figure("lowering_cpu_s", making, "s", note="little where the checkout had it"))
+    return Found([figure("cold_compile_cpu_s", spread.best, note, spread.best, spread.worst)], further, {"cold_compile": spread})
 
 
 def memory(folder: Path, size_mb: float, rounds: int) -> Found:

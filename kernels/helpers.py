@@ -40,10 +40,11 @@ class _HelperLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba comes witho
         return found
 
 
-class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
+class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
     """The module of a kernel, with its helpers linked in."""
 
     def add_linking_library(self, library: Any) -> None:
+        """Link ``library`` and, if it is a helper's, all that it calls."""
         for each in library.closure() if isinstance(library, _HelperLibrary) else (library,):
             super().add_linking_library(each)
 
@@ -54,7 +55,7 @@ class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
 class KernelPipeline(Compiler):  # type: ignore[misc]
     """Compiles a kernel: wrapped for Python, not for C."""
 
-    library: type[JITCodeLibrary] = _KernelLibrary
+    library: type[JITCodeLibrary] = KernelLibrary
 
     def define_pipelines(self) -> Any:
         """Return numba's passes, which will fill a library of ours."""

@@ -1,14 +1,15 @@
 """The one place for jit options.
 
 ``kernel`` compiles lazily with the arguments' types and caches the machine code on disk, so that a warm process
-starts without a compiler. ``nogil`` lets threads run kernels side by side. No ``fastmath``: it would remove NaN
-checks. ``boundscheck`` follows ``NUMBA_BOUNDSCHECK``, and ``NUMBA_DISABLE_JIT=1`` runs every kernel as plain Python.
+starts without a compiler; a cold one begins with what :mod:`kernels.lowered` has, where that fits. ``nogil`` lets
+threads run kernels side by side. No ``fastmath``: it would remove NaN checks. ``boundscheck`` follows
+``NUMBA_BOUNDSCHECK``, and ``NUMBA_DISABLE_JIT=1`` runs every kernel as plain Python.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import gc
 import os
 import sys
 import threading
@@ -20,23 +21,15 @@ from typing import Any
 import numba
 from numba.core.caching import NullCache, UserProvidedCacheLocator
 
-from kernels import helpers
-
-
-def _sources_digest() -> str:
-    """Return a digest of all kernel sources: an edited helper must never meet a stale cached caller."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+from kernels import helpers, lowered
+from kernels.sealed import SealedFile
 
 
 def cache_dir() -> Path:
     """Return the per-user, per-version folder for compiled kernels (``LOADLOCK_CACHE`` moves its root)."""
     root = os.environ.get("LOADLOCK_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    version = f"py{sys.version_info[0]}{sys.version_info[1]}-{_sources_digest()}"
-    return Path(root) / "loadlock" / "kernels" / version
+    version = f"py{sys.version_info[0]}{sys.version_info[1]}-{lowered.sources_digest()}"
+    return Path(root) / "loadlock" / "kernels" / (version + ("-boundscheck" if numba.config.BOUNDSCHECK else ""))
 
 
 FOLDER = cache_dir()
@@ -62,6 +55,10 @@ class CacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba com
         """Return the folder."""
         return str(FOLDER)
 
+    def get_source_stamp(self) -> str:
+        """Return what the sources are, not when they were installed: environments of one version share their kernels."""
+        return lowered.sources_digest()
+
     @classmethod
     def from_function(cls, py_func: Callable[..., Any], py_file: str) -> CacheLocator:
         """Return the locator of one function."""
@@ -85,11 +82,15 @@ _depth = 0
 
 @contextmanager
 def _compiling() -> Iterator[None]:
-    """Let one process at a time compile: the others wait and then find the machine code in the cache."""
+    """Let one process at a time compile: the others wait and then find the machine code in the cache.
+
+    Meanwhile Python does not look for cycles: a sixth of numba's time goes into looking through what it builds and keeps.
+    """
     global _depth  # noqa: PLW0603  (kernels compile their helpers: only the outermost takes the lock)
     with _turn:
         _depth += 1
-        fd = -1
+        fd, collecting = -1, gc.isenabled()
+        gc.disable()
         try:
             if _depth == 1:
                 try:
@@ -101,6 +102,8 @@ def _compiling() -> Iterator[None]:
             yield
         finally:
             _depth -= 1
+            if collecting:
+                gc.enable()
             if fd >= 0:
                 os.close(fd)
 
@@ -120,18 +123,36 @@ def _guard(dispatcher: Any) -> Any:
     return dispatcher
 
 
+def _known_inside(dispatcher: Any, name: str) -> Any:
+    """Let a numba whose internals are known seal its cache, and begin with what :mod:`kernels.lowered` has, if that fits."""
+    cache = dispatcher._cache
+    cache._cache_file = SealedFile(cache.cache_path, cache._impl.filename_base, cache._impl.locator.get_source_stamp())
+    compile_source = dispatcher._compiler.compile
+
+    def compile_one(types: tuple[Any, ...], result: Any) -> Any:
+        return lowered.load(name, types, dispatcher.targetctx) or compile_source(types, result)
+
+    dispatcher._compiler.compile = compile_one
+    return dispatcher
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__.partition('.')[2]}.{function.__name__}"
+
+
 def _kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Compile ``function`` at its first call, in nopython mode, without the GIL, cached on disk under a lock."""
     if numba.config.DISABLE_JIT:
         return function
     pipeline = {"pipeline_class": helpers.KernelPipeline} if helpers.FITS else {}
     with _located():
-        return _guard(numba.njit(nogil=True, cache=True, error_model="numpy", **pipeline, **options)(function))
+        dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy", **pipeline, **options)(function)
+    return _guard(_known_inside(dispatcher, _name(function)) if helpers.FITS else dispatcher)
 
 
 def _known(function: Callable[..., Any], kernel: Any) -> Any:
     if not numba.config.DISABLE_JIT:
-        KERNELS[f"{function.__module__.partition('.')[2]}.{function.__name__}"] = kernel
+        KERNELS[_name(function)] = kernel
     return kernel
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from kernels import lowered
 from kernels.jit import KERNELS
 
 FIELDS = "const u1[], i4[], i4[], i8"
@@ -59,11 +60,12 @@ What follows a blank in a name tells several sets of types of one kernel apart."
 
 
 class Warmed(NamedTuple):
-    """One kernel: CPU seconds that it took, and whether it was compiled (or found)."""
+    """One kernel: CPU seconds that it took, whether it was compiled (or found), and whether from intermediate code (or from source)."""
 
     kernel: str
     seconds: float
     compiled: bool
+    lowered: bool
 
 
 def types_of(signature: str) -> tuple[numba.types.Type, ...]:
@@ -87,5 +89,6 @@ def warm() -> list[Warmed]:
         kernel = KERNELS[name.partition(" ")[0]]
         begin, before = time.process_time(), sum(kernel.stats.cache_misses.values())
         kernel.compile(types_of(signature))
-        done.append(Warmed(name, time.process_time() - begin, sum(kernel.stats.cache_misses.values()) > before))
+        seconds, compiled = time.process_time() - begin, sum(kernel.stats.cache_misses.values()) > before
+        done.append(Warmed(name, seconds, compiled, isinstance(kernel.overloads[types_of(signature)].library, lowered.Library)))
     return done

@@ -63,14 +63,16 @@ def _warm(checks: list[dict[str, Any]]) -> dict[str, Any]:
     compiled = {one.kernel: round(one.seconds, 3) for one in done if one.compiled}
     seconds = round(sum(one.seconds for one in done), 3)
     lost = [name for name in compiled if not any(FOLDER.glob(f"{name.partition(' ')[0]}-*.nbi"))]
-    found = f"{len(compiled)} compiled in {seconds:.1f} s of CPU, {len(done) - len(compiled)} found in {FOLDER}"
+    lowered = sum(one.lowered for one in done)
+    found = f"{len(compiled)} compiled in {seconds:.1f} s of CPU ({lowered} from bitcode), {len(done) - len(compiled)} found in {FOLDER}"
     if lost:
         checks.append(
             _check("kernels", "bad", f"{FOLDER} takes no files, so each process compiles anew; make it writable or set LOADLOCK_CACHE")
         )
     else:
         checks.append(_check("kernels", "good", found))
-    return {"warm": {"folder": str(FOLDER), "seconds": seconds, "compiled": compiled, "found": len(done) - len(compiled)}}
+    summary = {"folder": str(FOLDER), "seconds": seconds, "compiled": compiled, "lowered": lowered, "found": len(done) - len(compiled)}
+    return {"warm": summary}
 
 
 def _owners() -> list[dict[str, Any]]:

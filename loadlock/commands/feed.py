@@ -14,7 +14,7 @@ from loadlock.commands.shared import lake_path, open_lake, print_json
 from loadlock.say import say
 from storage.errors import Busy
 
-COMPILING = "compiling the kernels for this machine, once per version; this takes about a minute"
+COMPILING = "compiling the kernels for this machine, once per version; this takes some seconds, from source up to a minute"
 
 
 def ingest(options: argparse.Namespace) -> int:

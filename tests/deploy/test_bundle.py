@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kernels.warm import SIGNATURES
+
 ROOT = Path(__file__).resolve().parents[2]
 BASE = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -40,6 +42,7 @@ def test_our_wheel_is_whole_and_named_by_its_hash(small: Path) -> None:
         sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*.py")}
         assert sources <= names
     assert {"storage/views.sql", "storage/macros.sql", "loadlock/py.typed"} <= names
+    assert len([name for name in names if name.startswith("kernels/bitcode/")]) == len(SIGNATURES)
     sum_ = run("sha256sum", wheel).stdout.split()[0]
     assert (small / "requirements.txt").read_text().splitlines()[-1].endswith(f"--hash=sha256:{sum_}")
 
@@ -88,6 +91,7 @@ def test_it_installs_and_ingests_without_a_network(tmp_path: Path) -> None:
     done = run(*alone, tmp_path / "bundle" / "install.sh", tmp_path / "opt", PYTHON=BASE, LOADLOCK_CACHE=tmp_path / "cache", **DENIED)
     assert done.returncode == 0, done.stderr
     assert "good  extensions load" in done.stdout
+    assert f"{len(SIGNATURES)} from bitcode" in done.stdout
     sample = ROOT / "sample_data"
     command = (tmp_path / "opt" / "bin" / "loadlock", "ingest", sample / "deliveries", "--config", sample / "loadlock.toml")
     done = run(*alone, *command, "--lake", tmp_path / "fab.lake", "--json", LOADLOCK_CACHE=tmp_path / "cache", **DENIED)

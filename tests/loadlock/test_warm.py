@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,12 +13,20 @@ from typing import Any
 
 import pytest
 
+from kernels import lowered
 from kernels.jit import FOLDER
 from kernels.warm import SIGNATURES, types_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_FORMAT = Path(__file__).with_name("every_format.py")
-WARM = [sys.executable, "-m", "loadlock.cli", "doctor", "--warm", "--json"]
+WARM = """
+import sys
+from pathlib import Path
+from kernels import lowered
+lowered.FOLDER = Path(sys.argv[1])
+from loadlock.cli import main
+sys.exit(main(["doctor", "--warm", "--json"]))
+"""
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -39,21 +48,29 @@ def ingest(folder: Path, cache: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def warmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """A fresh cache, and what two processes said that warmed it at the same time."""
-    cache = tmp_path_factory.mktemp("cache")
+@pytest.fixture(scope="module", params=["source", "bitcode"])
+def warmed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, list[dict[str, Any]]]:
+    """A fresh cache, how many kernels there were in intermediate code, and what two processes said that warmed it at the same time."""
+    cache, bitcode = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("bitcode")
+    if request.param == "bitcode":
+        if lowered.FOLDER.exists():
+            shutil.copytree(lowered.FOLDER, bitcode, dirs_exist_ok=True)  # what fits of it is kept
+        subprocess.run([sys.executable, "-m", "kernels.lower", bitcode], check=True, cwd=ROOT)
+    there = len(list(bitcode.iterdir()))
+    command = [sys.executable, "-c", WARM, bitcode]
     children = [
-        subprocess.Popen(WARM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(cache))
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(cache))
         for _ in range(2)
     ]
     ended = [(*child.communicate(timeout=570), child.returncode) for child in children]
     assert [code for _, _, code in ended] == [0, 0], ended
-    return cache, [json.loads(out)["warm"] for out, _, _ in ended]
+    return cache, there, [json.loads(out)["warm"] for out, _, _ in ended]
 
 
-def test_two_cold_processes_compile_each_kernel_once(warmed: tuple[Path, list[dict[str, Any]]]) -> None:
-    cache, (one, other) = warmed
+def test_two_cold_processes_compile_each_kernel_once(warmed: tuple[Path, int, list[dict[str, Any]]]) -> None:
+    cache, there, (one, other) = warmed
+    assert there in {0, len(SIGNATURES)}
+    assert one["lowered"] + other["lowered"] == there
     assert sorted([*one["compiled"], *other["compiled"]]) == sorted(SIGNATURES)
     assert len(one["compiled"]) + one["found"] == len(other["compiled"]) + other["found"] == len(SIGNATURES)
     assert one["folder"] == other["folder"]
@@ -61,8 +78,8 @@ def test_two_cold_processes_compile_each_kernel_once(warmed: tuple[Path, list[di
     assert one["seconds"] + other["seconds"] > 1
 
 
-def test_ingests_of_every_format_compile_nothing_then(warmed: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
-    cache, _ = warmed
+def test_ingests_of_every_format_compile_nothing_then(warmed: tuple[Path, int, list[dict[str, Any]]], tmp_path: Path) -> None:
+    cache, _, _ = warmed
     before = files(cache)
     used = ingest(tmp_path / "site", cache)
     assert {name: count for name, (_, count) in used.items() if count} == {}
