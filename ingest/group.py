@@ -17,7 +17,7 @@ from ingest.closing import Closing
 from ingest.errors import MappingMissing, Unreadable, readable
 from ingest.intake import Settings
 from ingest.judgement import Member, judge, sole_tool
-from ingest.receipts import Receipt, Summary
+from ingest.receipts import PURGED, Receipt, Summary
 from ingest.recent import Recent
 from ingest.sources import Delivery
 from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
@@ -372,7 +372,8 @@ class Group:
             if member.twin is not None:
                 receipt.ledger_seq, receipt.account = self.entry_seq, member.twin.account.figures()
             else:
-                receipt.account = first_account(self._store, receipt.payload_id)
+                receipt.account, purged = first_account(self._store, receipt.payload_id)
+                receipt.reason = PURGED if purged else None
         return receipt
 
 
@@ -386,10 +387,10 @@ def stored_dictionary(store: Store, tool: str) -> str | None:
     return store.index.dictionary(tool)
 
 
-def first_account(store: Store, payload_id: str | None) -> dict[str, int] | None:
-    """Return the figures with which a payload was committed."""
-    rows = store.rows(f"SELECT {', '.join(ACCOUNT)} FROM lake.main.payloads WHERE payload_id = ?", [payload_id])
-    return dict(zip(ACCOUNT, rows[0], strict=True)) if rows else None
+def first_account(store: Store, payload_id: str | None) -> tuple[dict[str, int] | None, bool]:
+    """Return the figures with which a payload was committed, and whether it was purged since."""
+    rows = store.rows(f"SELECT {', '.join(ACCOUNT)}, state FROM lake.main.payloads WHERE payload_id = ?", [payload_id])
+    return (dict(zip(ACCOUNT, rows[0][:-1], strict=True)), rows[0][-1] == "purged") if rows else (None, False)
 
 
 def deferred(delivery: Delivery, reason: str) -> Receipt:

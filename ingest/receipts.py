@@ -10,6 +10,9 @@ from pydantic import BaseModel, Field
 from ingest.account import Account
 from ingest.markup import facts, rows
 
+PURGED = "its data were purged since, and nothing was taken again; to take them on purpose, deliver them under a --key of their own"
+"""The reason of a receipt for a delivery that comes again after a purge."""
+
 State = Literal["committed", "replayed", "refused", "deferred"]
 
 

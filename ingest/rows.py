@@ -89,5 +89,5 @@ def quarantine_row(q: Quarantined) -> tuple[object, ...]:
     return (
         *(f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}", q.payload.payload_id, q.rejected.tool),
         *(q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail, q.rejected.data, q.rejected.rows),
-        *(q.payload.format, q.payload.mapping, canonical(q.payload.captured), q.dialect),
+        *(q.payload.format, q.payload.mapping, canonical(q.payload.captured), q.dialect, None),
     )

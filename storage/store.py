@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from storage import ledger
-from storage.catalog import INLINE_ROWS, attach_sql, open_catalog, show_views
+from storage.catalog import INLINE_ROWS, attach_sql, lacking, open_catalog, show_views
 from storage.errors import CatalogDown, IntegrityError, NewerLake, NoLake, StoreDown
 from storage.files import StagedFile, write_durably
 from storage.index import Head, Index, IndexDelta
@@ -148,7 +148,7 @@ class Store:
         """Attach the lake anew as it was at ``snapshot``."""
         self.connection.close()
         self.connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=True, snapshot=snapshot)
-        show_views(self.connection)
+        show_views(self.connection, lacking(self.connection))
 
     def snapshot(self) -> int:
         """Return the catalog's newest snapshot; the ledger can't change without it."""
