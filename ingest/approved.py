@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ingest import discarding, purging
+from ingest import discarding, overriding, purging
 from ingest.config import ApprovalSection
 from ingest.errors import UsageError
 from ingest.intake import Settings
@@ -26,6 +26,13 @@ from storage.trust import ApprovalMissing, Rule, read_trust
 
 Effect = dict[str, Any]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _utc(value: datetime) -> datetime:
+    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+
+
+Moment = Annotated[datetime, AfterValidator(_utc)]
 
 
 class Wish(BaseModel):
@@ -45,18 +52,21 @@ class Purge(Wish):
     """Payloads leave for good: of ``tool``, or older than ``before`` (UTC), or both."""
 
     tool: Text | None = None
-    before: datetime | None = None
-
-    @field_validator("before")
-    @classmethod
-    def _utc(cls, value: datetime | None) -> datetime | None:
-        return value if value is None or value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    before: Moment | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> Purge:
         if self.tool is None and self.before is None:
             raise ValueError("give a tool, or a date, or both")
         return self
+
+
+class Override(Wish):
+    """The circuit of a tool is held open or forced closed, until a time (UTC) or until that is ended."""
+
+    tool: Text
+    override: Annotated[str, Field(pattern=r"^(hold|force|force [0-9a-f]{64}|end)$")]
+    until: Moment | None = None
 
 
 class Trusting(Wish):
@@ -110,6 +120,11 @@ DEEDS = {
         Purge,
         lambda store, wish: purging.effect(store, wish.tool, wish.before),
         lambda store, wish, settings, note: purging.purge(store, wish.tool, wish.before, note["plan"]["effect"]["files"], settings, note),
+    ),
+    "override": Deed(
+        Override,
+        lambda store, wish: overriding.effect(store, wish.tool, wish.override, wish.until),
+        lambda store, wish, settings, note: overriding.override(store, wish.tool, wish.override, wish.until, wish.reason, settings, note),
     ),
     "discard": Deed(
         Discard,

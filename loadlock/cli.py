@@ -223,6 +223,15 @@ def _approval_commands(command: Callable[..., argparse.ArgumentParser], commands
     since.add_argument("--older-than", type=float, metavar="DAYS", help="payloads whose last row is so many days old")
     discard = plan("discard", "let the bytes of quarantined spans go", 'discard ID --reason "noise"')
     discard.add_argument("ids", nargs="+", metavar="ID")
+    override = plan("override", "hold a tool's circuit open, or force it closed", 'override ETCH01 --hold --reason "pump swap"')
+    override.add_argument("tool", metavar="TOOL")
+    wanted = override.add_mutually_exclusive_group(required=True)
+    for name, text in (("hold", "open whatever comes"), ("force", "closed, no delivery is judged"), ("end", "what is in force ends")):
+        wanted.add_argument(f"--{name}", dest="override", action="store_const", const=name, help=text)
+    override.add_argument(
+        "--for", dest="hours_in_force", type=float, metavar="HOURS", help="how long (default: --force a day, --hold no end)"
+    )
+    override.add_argument("--delivery", metavar="FILE", help="with --force: for this delivered file alone")
     trust = plan("trust", "trust a public key", 'trust dora dora.pub --reason "new shift lead"')
     trust.add_argument("name", metavar="NAME")
     trust.add_argument("public", metavar="KEY", help="the public key: ed25519:..., or a file that holds it")

@@ -22,7 +22,7 @@ class Circuit(NamedTuple):
     """One circuit. Times are microseconds UTC; ``failures`` counts the failing payloads since the last sound one.
 
     ``override``: '' or what was put in its place under approval until ``until_us`` (None: until that is ended): ``hold``, it is open
-    whatever comes; ``force``, it is closed, and no delivery is judged.
+    whatever comes; ``force``, it is closed, and no delivery is judged; ``force SHA-256``, so for the one delivery of these bytes.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Circuit(NamedTuple):
 
     def at(self, now_us: int) -> str:
         """Return closed, open or half-open: open, and the cool-down is over."""
-        if override := self.overridden(now_us):
+        if (override := self.overridden(now_us)) in (HOLD, FORCE):
             return OPEN if override == HOLD else CLOSED
         return HALF_OPEN if self.state == OPEN and (self.retry_us or 0) <= now_us else self.state
 

@@ -41,7 +41,7 @@ COMMANDS = {
     "compact": "upkeep:compact",
     "expire": "upkeep:expire",
     "sweep": "upkeep:sweep",
-    **dict.fromkeys(("plan purge", "plan discard", "plan trust", "plan revoke", "plan policy"), "approvals:plan"),
+    **dict.fromkeys(("plan purge", "plan override", "plan discard", "plan trust", "plan revoke", "plan policy"), "approvals:plan"),
     "approve": "approvals:approve",
     "apply": "approvals:apply",
     "keys new": "keys:new",

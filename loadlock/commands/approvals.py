@@ -25,6 +25,8 @@ def _wish(options: argparse.Namespace) -> dict[str, Any]:
         from storage.signing import read_public
 
         return {"name": options.name, "public": read_public(options.public)}
+    if kind == "override":
+        return _override(options)
     if kind == "purge" and options.older_than is not None:
         from datetime import timedelta
 
@@ -36,6 +38,30 @@ def _wish(options: argparse.Namespace) -> dict[str, Any]:
 
 FIELDS = {"discard": ("ids",), "revoke": ("name",), "purge": ("tool", "before")}
 """Kind of plan -> the options that are its wish, beside the reason."""
+
+
+def _override(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the wish for an override: one for a delivery names its bytes, and forcing ends by itself after a day if nothing is said."""
+    from datetime import timedelta
+
+    from ingest.errors import UsageError
+    from storage.files import sha256_of
+    from storage.store import utc_now
+
+    if options.delivery and options.override != "force":
+        raise UsageError("--delivery FILE goes with --force: that delivery is taken as it is")
+    wanted, hours = options.override, options.hours_in_force
+    if options.delivery:
+        if not Path(options.delivery).is_file():
+            raise UsageError(f"{options.delivery}: no such file; --delivery names the delivered file, as it lies there")
+        wanted += f" {sha256_of(Path(options.delivery))}"
+    if hours is None and options.override == "force":
+        hours = FORCED_HOURS
+    until = None if hours is None or wanted == "end" else utc_now() + timedelta(hours=hours)
+    return {"tool": options.tool, "override": wanted, "until": until}
+
+
+FORCED_HOURS = 24.0
 
 
 def plan(options: argparse.Namespace) -> int:
