@@ -152,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--data", metavar="DIR", help="where the data files are, if not in the backup: the lake, or another backup")
     restore.add_argument("--from-mirror", action="store_true", help="rebuild a lost catalog in place")
 
+    command("upgrade", "bring a lake of an older format to today's, with a backup first", "loadlock upgrade --lake fab.lake")
+
     undo = command("retract", "undo wrong deliveries", 'loadlock retract PAYLOAD --reason "wrong tool" --lake fab.lake')
     undo.add_argument("payloads", nargs="+", metavar="PAYLOAD", help="payload id or idempotency key")
     undo.add_argument("--reason", required=True, help="why; the ledger keeps it")

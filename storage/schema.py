@@ -88,6 +88,13 @@ def arrow_schema(table: str) -> pa.Schema:
     return pa.schema([(name, ARROW[kind]) for name, kind in COLUMNS[table].items()])
 
 
+def fitted(table: pa.Table, name: str) -> pa.Table:
+    """Return ``table`` with the columns and types of the lake's table ``name``; NULL stands for those that an older format lacked."""
+    schema = arrow_schema(name)
+    columns = [table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type) for field in schema]
+    return pa.table(columns, names=schema.names).cast(schema)
+
+
 def create_statements() -> list[str]:
     """Return the statements that create every table in the attached catalog ``lake``."""
     return [

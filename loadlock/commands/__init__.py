@@ -38,6 +38,7 @@ COMMANDS = {
     "repair": "redo:repair",
     "backup": "safekeeping:backup",
     "restore": "safekeeping:restore",
+    "upgrade": "safekeeping:upgrade",
     "compact": "upkeep:compact",
     "expire": "upkeep:expire",
     "sweep": "upkeep:sweep",
