@@ -13,12 +13,13 @@ import pytest
 
 import loadlock
 from ingest.errors import UsageError
+from sample_data import secs_encoder as secs
 from storage import mirror
 from storage.errors import StoreDown
 from storage.files import sha256_of
 from storage.mirrorbase import unpack
 from storage.points import watched
-from tests.ingest.test_retract import CONFIG, PIECES, deliver, files, index_of, samples, sound, step  # noqa: F401
+from tests.ingest.test_retract import CONFIG, PIECES, deliver, files, index_of, samples, sound, step, stime  # noqa: F401
 from tests.storage.maintained import later
 
 Run = Callable[..., Any]
@@ -207,6 +208,22 @@ def test_old_payloads_go_whole_and_what_stays_keeps_its_windows(lake: Run, tmp_p
     assert index_of(lake) == rolled
     lake.ingest(data=samples(range(3000, 3010)) + step(2, 3020, "z"), tool="E1", format="hsms")
     sound(lake)
+
+
+def test_a_purge_that_would_change_a_later_window_is_refused(lake: Run, tmp_path: Path) -> None:
+    """Only the old delivery names chamber B, in which an event of all chambers opens a window after the date."""
+    config = tmp_path / "fab.toml"
+    config.write_text(CONFIG.replace("[tools.", '[models.etcher.events.3]\nvalues = ["ts", "chamber"]\n\n[tools.'))
+    lake = lake()
+    named = secs.s6f11(3, [(1, [secs.text(stime(10)), secs.text("B")])], system=9)
+    days(lake, config, [("old", named), ("new", step(1, 3000, "a") + step(2, 3010, "a"))])
+    assert lake.sql("select chamber from windows").fetchall() == [("B",)]
+    before = lake.digest(), lake.store.head()
+    plan = lake.plan("purge", {"before": CUT, "reason": "retention"})
+    with pytest.raises(UsageError, match="begins after the date and would change"):
+        lake.apply(plan, confirmed=True)
+    assert (lake.digest(), lake.store.head()) == before
+    assert lake.verify().orphans == []
 
 
 def test_a_payload_that_straddles_the_date_stays_whole(lake: Run, tmp_path: Path) -> None:
