@@ -84,6 +84,8 @@ class Batch:
         self.derived = Derived()
         self.stored_spans: frozenset[str] = frozenset()
         """Quarantine entries that the lake holds already."""
+        self.discarded: frozenset[str] = frozenset()
+        """Quarantine entries whose bytes must not come back."""
         self.touched: dict[int, str] = {}
         self.written: list[Written] = []
         self.layouts: dict[tuple[str, str, Layout], None] = {}
@@ -385,7 +387,8 @@ class Batch:
         """Write the quarantined pieces that wait in memory."""
         if not self.quarantine:
             return
-        rows = [row for row in map(quarantine_row, self.quarantine) if row[0] not in self.stored_spans]
+        rows = [quarantine_row(q, self.discarded) for q in self.quarantine]
+        rows = [row for row in rows if row[0] not in self.stored_spans]
         if rows:
             self.stager.write("quarantine_log", rows_table("quarantine_log", rows))
         self.quarantine.clear()

@@ -17,11 +17,12 @@ import duckdb
 
 from ingest.errors import UsageError
 from ingest.thresholds import CircuitSection, Thresholds
-from storage.circuits import CATALOG, CLOSED, DATA_STORE, DEPENDENCY, HALF_OPEN, OPEN, TOOL, Circuit, log_table
+from storage.circuits import CATALOG, CLOSED, DATA_STORE, DEPENDENCY, FORCE, HALF_OPEN, HOLD, OPEN, TOOL, Circuit, log_table
 from storage.errors import Busy, CatalogDown, LoadlockError, StoreDown
 from storage.index import IndexDelta
 from storage.ledger import Entry
 from storage.store import Change, Store
+from storage.trust import ApprovalMissing
 
 if TYPE_CHECKING:
     from ingest.intake import Settings
@@ -47,8 +48,8 @@ def opened(circuit: Circuit, reason: str, now_us: int, limits: Thresholds) -> Ci
 
 
 def closed(circuit: Circuit, reason: str) -> Circuit:
-    """Return ``circuit`` closed, without failures."""
-    return Circuit(circuit.kind, circuit.tool, CLOSED, reason)
+    """Return ``circuit`` closed, without failures; an override stays."""
+    return Circuit(circuit.kind, circuit.tool, CLOSED, reason, override=circuit.override, until_us=circuit.until_us)
 
 
 class Breakers:
@@ -75,11 +76,25 @@ class Breakers:
     def waiting(self, tool: str) -> str:
         """Say why a payload of ``tool`` has to wait, and until when."""
         circuit = self.circuit(TOOL, tool)
+        if circuit.overridden(self.now_us) == HOLD:
+            return f"circuit_open: the circuit of {tool} is {circuit.reason}. 'loadlock plan override {tool} --end --reason TEXT' ends that"
         again = datetime.fromtimestamp((circuit.retry_us or 0) / 1e6, UTC)
         return (
             f"circuit_open: the circuit of {tool} is open ({circuit.reason}); one payload is tried after {again:%Y-%m-%d %H:%M:%S} UTC. "
             f"'loadlock circuits reset {tool} --reason TEXT' closes it by hand"
         )
+
+    def forces(self, tool: str, sha256: str) -> bool:
+        """Tell whether an override lets the delivery of ``sha256`` in as it is."""
+        return self.circuit(TOOL, tool).overridden(self.now_us) in (FORCE, f"{FORCE} {sha256}")
+
+    def shut_out(self, sha256: str) -> frozenset[str]:
+        """Return the tools whose circuit is open for the delivery of ``sha256``."""
+        return frozenset(tool for tool in self.tools(OPEN) if not self.forces(tool, sha256))
+
+    def names_delivery(self, tool: str) -> bool:
+        """Tell whether an override of ``tool`` is for one delivery."""
+        return self.circuit(TOOL, tool).overridden(self.now_us).startswith(f"{FORCE} ")
 
     def trip(self, tool: str, reason: str, kind: str = TOOL) -> None:
         """Open a circuit, or open it again; one that is open and not due stays as it is."""
@@ -186,9 +201,12 @@ def reset(store: Store, tool: str, *, reason: str, actor: str, software: str, wa
         if not found:
             known = sorted({circuit.tool for circuit in store.index.circuits()})
             raise UsageError(f"there is no circuit '{tool}'; there are: {', '.join(known) or 'none'}")
+        now_us = microseconds(store.clock())
+        held = next((circuit for circuit in found if circuit.overridden(now_us)), None)
+        if held is not None:
+            raise ApprovalMissing(f"the circuit of {tool} is {held.reason}; 'loadlock plan override {tool} --end --reason TEXT' ends that")
         worn = [circuit for circuit in found if circuit.state != CLOSED or circuit.failures]
         if worn:
-            now_us = microseconds(store.clock())
             story = [{"circuit": c.tool, "kind": c.kind, "from": c.at(now_us), "to": CLOSED, "failures": c.failures} for c in worn]
             body = {"software": software, "reason": reason, "circuits": story}
             record(store, [closed(circuit, f"reset by {actor}: {reason}") for circuit in worn], body, actor, "circuit_reset")

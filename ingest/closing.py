@@ -14,6 +14,7 @@ from ingest.account import Account
 from ingest.batch import Batch
 from ingest.circuits import Breakers, index_rows, microseconds
 from ingest.derived import owed_rows
+from ingest.forgetting import forget
 from ingest.gaps import Gap, gap_count, gap_id, gaps_of
 from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
@@ -75,6 +76,9 @@ class Closing:
             self._states = [state for state in batch.keys.states.values() if state.before is not state.now]
             self._settle_gaps()
         batch.spill_quarantine()
+        self._purges = batch.withdrawal is not None and batch.withdrawal.purges
+        if self._purges:
+            forget(batch, [*self._revised, *self._withdrawn], self._closed, self._states, self._reassignment.removed)
 
     @property
     def windows(self) -> int:
@@ -90,6 +94,12 @@ class Closing:
     def features(self) -> int:
         """Feature rows written."""
         return sum(len(piece.positions) for piece in self._features)
+
+    def changed_windows(self) -> list[Window]:
+        """Return the windows that are gone, or have another context or other borders than before."""
+        index = self._batch.store.index
+        old = [(index.window(window.window_id), window) for window in self._revised]
+        return [*self._withdrawn, *(was for was, now in old if was and not was.same_row(replace(now, occurrence=was.occurrence)))]
 
     def tools(self) -> list[str]:
         """Return the tools that the batch touched."""
@@ -168,7 +178,7 @@ class Closing:
             self._action,
             self._actor,
             batch.batch_id,
-            self._body(),
+            self._body() | ({"settled": seq} if self._purges else {}),
             self._index(seq),
             list(batch.stager.files),
             dict(self._reassignment.removed),
@@ -233,6 +243,9 @@ class Closing:
         rows = []
         for state in self._states:
             common = (*state.key, state.timed, max(0, state.period_us))
+            if self._purges:  # nothing older is left of the stream
+                rows += [(*common, 1, *run, seq) for run in state.now.tolist()]
+                continue
             rows += [(*common, -1, *run, seq) for run in state.removed()]
             rows += [(*common, 1, *run, seq) for run in state.added()]
         return rows_table("streams_log", rows)
@@ -316,7 +329,7 @@ class Closing:
             seq,
             "",
             payloads=[(p.key, p.payload_id, p.sha256, p.size, seq) for p in batch.payloads],
-            payloads_removed=batch.withdrawal.payloads if batch.withdrawal else (),
+            payloads_removed=batch.withdrawal.payloads if batch.withdrawal and not self._purges else (),
             chambers_removed=sorted(batch.withdrawal.chambers - set(batch.windows.chambers())) if batch.withdrawal else (),
             streams=[(*key, state.timed, max(0, state.period_us)) for state, key in keyed],
             runs_removed=[(*key, *run) for state, key in keyed for run in state.removed()],

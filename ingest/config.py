@@ -182,17 +182,25 @@ class TableSection(Section):
         return value
 
 
-class ApprovalSection(Section):
-    """How many trusted keys must sign a destructive plan, which of them may (None: all), and how long a plan holds (seconds)."""
+Signatures = Annotated[int, Field(ge=1, le=100)]
 
-    threshold: Annotated[int, Field(ge=1, le=100)] = 1
+
+class ApprovalSection(Section):
+    """How many trusted keys must sign a destructive plan, which of them may (None: all), and how long a plan holds (seconds).
+
+    ``actions``: another number of signatures for one kind of plan.
+    """
+
+    threshold: Signatures = 1
+    actions: dict[Literal["purge", "discard", "override"], Signatures] = {}
     keys: tuple[str, ...] | None = None
     expiry: Annotated[float, Field(gt=0, le=366 * 86_400)] = 7 * 86_400.0
 
     @model_validator(mode="after")
     def _enough(self) -> ApprovalSection:
-        if self.keys is not None and len(set(self.keys)) < self.threshold:
-            raise ValueError(f"{len(set(self.keys))} keys can't give {self.threshold} signatures; name more keys or lower the threshold")
+        most = max(self.threshold, *self.actions.values()) if self.actions else self.threshold
+        if self.keys is not None and len(set(self.keys)) < most:
+            raise ValueError(f"{len(set(self.keys))} keys can't give {most} signatures; name more keys or lower the threshold")
         return self
 
 

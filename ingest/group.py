@@ -17,7 +17,7 @@ from ingest.closing import Closing
 from ingest.errors import MappingMissing, Unreadable, readable
 from ingest.intake import Settings
 from ingest.judgement import Member, judge, sole_tool
-from ingest.receipts import Receipt, Summary
+from ingest.receipts import PURGED, Receipt, Summary, first_account
 from ingest.recent import Recent
 from ingest.sources import Delivery
 from storage.circuits import DEPENDENCY, DERIVED, HALF_OPEN, OPEN, TOOL
@@ -26,7 +26,6 @@ from storage.index import IndexDelta
 from storage.kept import keep
 from storage.patience import out_of_order, patiently
 from storage.points import reached
-from storage.schema import ACCOUNT
 from storage.store import Change, Store
 
 
@@ -173,7 +172,10 @@ class Group:
             if self._known(member, key, sha256):
                 return
         tool = sole_tool(delivery, self._settings.config)
-        if tool and not member.held and self._breakers.state(tool) == OPEN:
+        if tool and not sha256 and self._breakers.names_delivery(tool):
+            sha256 = intake.digest_of(delivery)
+            key = key or intake.default_key(delivery, sha256)
+        if tool and not member.held and self._breakers.state(tool) == OPEN and not self._breakers.forces(tool, sha256):
             member.held = self._breakers.waiting(tool)
         if member.held:
             raise _Held(member.held)
@@ -189,7 +191,7 @@ class Group:
             delivery.tool,
             delivery.captured,
             sole=tool,
-            kept_out=frozenset() if tool else self._breakers.tools(OPEN) | member.walled,
+            kept_out=frozenset() if tool else self._breakers.shut_out(sha256) | member.walled,
         )
         self._batch.open_payload(payload)
         member.payload = payload
@@ -372,7 +374,8 @@ class Group:
             if member.twin is not None:
                 receipt.ledger_seq, receipt.account = self.entry_seq, member.twin.account.figures()
             else:
-                receipt.account = first_account(self._store, receipt.payload_id)
+                receipt.account, purged = first_account(self._store, receipt.payload_id)
+                receipt.reason = PURGED if purged else None
         return receipt
 
 
@@ -384,12 +387,6 @@ def _refusal(receipt: Receipt) -> dict[str, str]:
 def stored_dictionary(store: Store, tool: str) -> str | None:
     """Return the newest dictionary of ``tool`` as JSON."""
     return store.index.dictionary(tool)
-
-
-def first_account(store: Store, payload_id: str | None) -> dict[str, int] | None:
-    """Return the figures with which a payload was committed."""
-    rows = store.rows(f"SELECT {', '.join(ACCOUNT)} FROM lake.main.payloads WHERE payload_id = ?", [payload_id])
-    return dict(zip(ACCOUNT, rows[0], strict=True)) if rows else None
 
 
 def deferred(delivery: Delivery, reason: str) -> Receipt:

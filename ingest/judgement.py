@@ -129,6 +129,8 @@ def _judge(member: Member, payload: Payload, breakers: Breakers) -> bool:
     found = shares_of(payload)
     out: dict[str, str] = {}
     for tool, shares in found.items():
+        if tool is not None and breakers.forces(tool, payload.sha256):
+            continue
         limits = breakers.limits(tool or "")
         fault = shares.fault(limits)
         if tool is None:

@@ -9,6 +9,11 @@ from pydantic import BaseModel, Field
 
 from ingest.account import Account
 from ingest.markup import facts, rows
+from storage.schema import ACCOUNT
+from storage.store import Store
+
+PURGED = "its data were purged since, and nothing was taken again; to take them on purpose, deliver them under a --key of their own"
+"""The reason of a receipt for a delivery that comes again after a purge."""
 
 State = Literal["committed", "replayed", "refused", "deferred"]
 
@@ -29,6 +34,12 @@ class Receipt(BaseModel):
         """Return the receipt as a table, for notebooks."""
         pairs = [(name, value) for name, value in self.model_dump().items() if name != "account" and value is not None]
         return facts("receipt", [*pairs, *((name, value) for name, value in (self.account or {}).items() if value)])
+
+
+def first_account(store: Store, payload_id: str | None) -> tuple[dict[str, int] | None, bool]:
+    """Return the figures with which a payload was committed, and whether it was purged since."""
+    rows = store.rows(f"SELECT {', '.join(ACCOUNT)}, state FROM lake.main.payloads WHERE payload_id = ?", [payload_id])
+    return (dict(zip(ACCOUNT, rows[0][:-1], strict=True)), rows[0][-1] == "purged") if rows else (None, False)
 
 
 class Summary(BaseModel):

@@ -125,6 +125,8 @@ def _decode(batch: Batch, group: Sequence[Wanted], settings: Settings) -> tuple[
         if reason == WALLED and tool:
             walled.setdefault(payload_id, set()).add(tool)
     batch.stored_spans = frozenset(str(row[0]) for row in spans)
+    given_up = "SELECT DISTINCT quarantine_id FROM lake.main.quarantine_states WHERE state = 'discarded'"
+    batch.discarded = frozenset(row[0] for row in store.rows(given_up))
     for one in group:
         found, delivery = one.found, one.delivery
         payload = Payload(

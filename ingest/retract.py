@@ -51,7 +51,11 @@ def find(store: Store, names: Sequence[str]) -> list[Found]:
         )
         live = [Found(*row[:8]) for row in rows if row[8] == "committed"]
         if not live:
-            gone = f"{name}: it was retracted before" if rows else f"{name}: no payload of this lake has this id or key"
+            gone = (
+                f"{name}: it was {'purged' if rows[0][8] == 'purged' else 'retracted'} before"
+                if rows
+                else f"{name}: no payload of this lake has this id or key"
+            )
             raise UsageError(f"{gone}; \"loadlock sql 'select payload_id, source, state from payloads'\" lists them")
         found += [payload for payload in live if payload not in found]
     return found

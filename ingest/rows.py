@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,10 +85,12 @@ class Quarantined:
     dialect: str | None
 
 
-def quarantine_row(q: Quarantined) -> tuple[object, ...]:
-    """Return the row of ``quarantine_log`` of one piece."""
+def quarantine_row(q: Quarantined, discarded: Set[str] = frozenset()) -> tuple[object, ...]:
+    """Return the row of ``quarantine_log`` of one piece; of ``discarded`` entries the digest stands in for the bytes."""
+    name = f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}"
+    gone = name in discarded
     return (
-        *(f"{q.payload.payload_id}-{'r' if q.rejected.rows else ''}{q.rejected.start}", q.payload.payload_id, q.rejected.tool),
-        *(q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail, q.rejected.data, q.rejected.rows),
-        *(q.payload.format, q.payload.mapping, canonical(q.payload.captured), q.dialect),
+        *(name, q.payload.payload_id, q.rejected.tool, q.rejected.start, q.rejected.stop, q.rejected.reason, q.rejected.detail),
+        *(None if gone else q.rejected.data, q.rejected.rows, q.payload.format, q.payload.mapping, canonical(q.payload.captured)),
+        *(q.dialect, hashlib.sha256(q.rejected.data).hexdigest() if gone else None),
     )

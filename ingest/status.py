@@ -161,11 +161,11 @@ def _held(store: Store, now_us: int) -> dict[str, tuple[int, int | None, int]]:
 
 
 def _circuits(store: Store) -> list[dict[str, Any]]:
-    """Return the circuits that are not closed."""
-    found = store.rows("SELECT kind, tool, state, reason, retry_at FROM circuits WHERE state <> 'closed' ORDER BY ALL")
-    return [
-        {"kind": kind, "circuit": tool, "state": state, "reason": why, "retry_at": _text(retry)} for kind, tool, state, why, retry in found
-    ]
+    """Return the circuits that are not closed, or overridden."""
+    columns = ("kind", "circuit", "state", "reason", "retry_at", "override")
+    query = "SELECT kind, tool, state, reason, retry_at::VARCHAR, override FROM circuits WHERE state <> 'closed' OR override IS NOT NULL"
+    found = [dict(zip(columns, row, strict=True)) for row in store.rows(f"{query} ORDER BY ALL")]
+    return [one | {"retry_at": one["retry_at"] and one["retry_at"].replace(" ", "T")} for one in found]
 
 
 def _jumps(store: Store) -> list[dict[str, Any]]:

@@ -23,10 +23,10 @@ from ingest.records import Int64, StreamKey
 from ingest.windowbook import CONTEXT
 from kernels import sequence
 from storage.errors import IntegrityError
-from storage.files import sha256_of
 from storage.history import StagedTraces
 from storage.index import Window
-from storage.mirrorbase import INLINED, relative_path
+from storage.mirrorbase import INLINED
+from storage.rewriting import prove
 from storage.schema import COLUMNS, arrow_schema
 from storage.verify import entries, files_of
 
@@ -40,13 +40,17 @@ _RECORD = (*_KEY, "payload_id", "byte_start", "content")
 class Withdrawal:
     """The payloads that a batch takes back, and what that changes beside rows in data files.
 
-    ``state``: what their accounts say from now on, retracted or superseded. ``deleted``: table -> predicate of rows that the catalog
-    holds. ``promoted``: payload -> samples that took a withdrawn record's place. ``chambers``: (tool, chamber) that nothing else has named.
+    ``state``: what their accounts say from now on: retracted, superseded, or purged (their keys stay known, and what old revisions, gaps
+    and runs say of them goes with them). ``parts``: payloads of several tools, of which ``part_tool`` alone goes.
+    ``deleted``: table -> predicate of rows that the catalog holds. ``promoted``: payload -> samples that took a withdrawn record's place.
+    ``chambers``: (tool, chamber) that nothing else has named.
     """
 
     payloads: list[str]
     state: str
     tools: set[str] = field(default_factory=set)
+    parts: list[str] = field(default_factory=list)
+    part_tool: str = ""
     removed: dict[str, list[Path]] = field(default_factory=dict)
     deleted: dict[str, str] = field(default_factory=dict)
     promoted: dict[str, int] = field(default_factory=dict)
@@ -64,7 +68,7 @@ class Withdrawal:
     def document(self) -> dict[str, Any]:
         """Return what the ledger keeps of it."""
         chambers = [list(pair) for pair in sorted(self.chambers)]
-        return {
+        return ({"withdrawn_of": self.part_tool, "withdrawn_parts": self.parts} if self.parts else {}) | {
             "withdrawn": self.payloads,
             "promoted": self.promoted,
             "rebooked": self.rebooked,
@@ -75,7 +79,7 @@ class Withdrawal:
     @property
     def accounts_of(self) -> str:
         """The predicate of the accounts that are written anew."""
-        return "payload_id IN (" + ", ".join(_literal(name) for name in [*self.payloads, *self.promoted, *self.rebooked]) + ")"
+        return _listed("payload_id", [*self.payloads, *self.promoted, *self.rebooked])
 
     @property
     def paths(self) -> list[str]:
@@ -85,7 +89,31 @@ class Withdrawal:
     @property
     def those(self) -> str:
         """The predicate of the payloads' rows."""
-        return "payload_id IN (" + ", ".join(_literal(name) for name in self.payloads) + ")"
+        return self._rows("payload_id")
+
+    @property
+    def against(self) -> str:
+        """The predicate of conflicts against the payloads' rows."""
+        return self._rows("kept_payload_id")
+
+    @property
+    def purges(self) -> bool:
+        """Tell whether nothing is to be left of the payloads but their accounts."""
+        return self.state == "purged"
+
+    def _rows(self, column: str) -> str:
+        if not self.parts:
+            return _listed(column, self.payloads)
+        return f"({_listed(column, self.payloads)} OR (tool = {_literal(self.part_tool)} AND {_listed(column, self.parts)}))"
+
+    def gone(self, table: pa.Table) -> pa.Array:
+        """Tell for each row of a lake's table if it is one of the payloads'."""
+        owner = table.column("payload_id").cast(pa.string())
+        whole = pc.is_in(owner, value_set=pa.array(self.payloads, pa.string()))
+        if not self.parts:
+            return whole
+        part = pc.and_(pc.is_in(owner, value_set=pa.array(self.parts)), pc.equal(table.column("tool").cast(pa.string()), self.part_tool))
+        return pc.or_(whole, pc.fill_null(part, False))
 
 
 def withdraw(batch: Batch, withdrawal: Withdrawal) -> None:
@@ -105,15 +133,16 @@ def withdraw(batch: Batch, withdrawal: Withdrawal) -> None:
     for table in TABLES:
         for path in _files(batch, table, those):
             _leave_out(batch, withdrawal, table, Path(path))
-    batch.history.withdrawn(withdrawal.payloads, withdrawal.paths)
-    batch.events.withdrawn = withdrawal.payloads
+    touched = [*withdrawal.payloads, *withdrawal.parts]  # of parts one tool goes, and no other is looked at
+    batch.history.withdrawn(touched, withdrawal.paths)
+    batch.events.withdrawn = touched
     _settle_streams(batch, streams)
     _settle_windows(batch, windows)
     withdrawal.accounts = _accounts(batch, withdrawal)
     named = {(key.tool, key.chamber or "") for key, _, _ in streams} | {(row[0], row[1] or "") for row in spoken}
     withdrawal.chambers = _unnamed(batch, withdrawal, named)
     for tool in sorted({row[0] for row in spoken if row[2]} | {tool for tool, _ in withdrawal.chambers}):
-        batch.windows.forget(tool, withdrawal.payloads, {chamber for of, chamber in withdrawal.chambers if of == tool})
+        batch.windows.forget(tool, touched, {chamber for of, chamber in withdrawal.chambers if of == tool})
 
 
 def _files(batch: Batch, table: str, predicate: str) -> list[str]:
@@ -129,21 +158,13 @@ def _files(batch: Batch, table: str, predicate: str) -> list[str]:
 
 def _leave_out(batch: Batch, withdrawal: Withdrawal, name: str, path: Path) -> None:
     """Let a new file without the payloads' rows stand in for ``path``."""
-    _prove(batch, withdrawal, path)
+    prove(batch.store, withdrawal.known, path)
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{path}: can't be read ({error}); nothing was changed. 'loadlock audit verify' says what it holds") from error
-    gone = pc.is_in(table.column("payload_id").cast(pa.string()), value_set=pa.array(withdrawal.payloads))
     withdrawal.removed.setdefault(name, []).append(path)
-    _stage(batch, name, table.filter(pc.invert(gone)))
-
-
-def _prove(batch: Batch, withdrawal: Withdrawal, path: Path) -> None:
-    """Raise :class:`IntegrityError` unless the file at ``path`` is the one that was committed: damage must not be written anew."""
-    entry = withdrawal.known.get(relative_path(path, batch.store.path))
-    if entry is None or not path.exists() or sha256_of(path) != entry["sha256"]:
-        raise IntegrityError(f"{path}: damaged, missing or not known to the ledger; nothing was changed. 'loadlock audit verify' says more")
+    _stage(batch, name, table.filter(pc.invert(withdrawal.gone(table))))
 
 
 def _stage(batch: Batch, name: str, table: pa.Table) -> None:
@@ -174,12 +195,12 @@ def _stage(batch: Batch, name: str, table: pa.Table) -> None:
 def _move_conflicts(batch: Batch, withdrawal: Withdrawal) -> list[int]:
     """Let conflicts against the payloads' records take their place, and drop the payloads' own; return the windows that gain samples."""
     those = withdrawal.those
-    against = f"kept_{those}"
+    against = withdrawal.against
     paths = _files(batch, "conflicts", f"{those} OR {against}")
     if not paths:
         return []
     for path in paths:
-        _prove(batch, withdrawal, Path(path))
+        prove(batch.store, withdrawal.known, Path(path))
     match = " AND ".join(f"c.{name} IS NOT DISTINCT FROM r.{name}" for name in _RECORD)
     listed = ", ".join(_literal(path) for path in paths)
     names = ", ".join(f"c.{name}" for name in COLUMNS["conflicts"] if name != "kept_payload_id")
@@ -276,9 +297,13 @@ def _accounts(batch: Batch, withdrawal: Withdrawal) -> pa.Table:
         withdrawal.state if name in withdrawal.payloads else state
         for name, state in zip(ids, rows.column("state").to_pylist(), strict=True)
     ]
-    more = pa.array([withdrawal.promoted.get(name, 0) for name in ids], pa.int64())
     rows = rows.set_column(rows.column_names.index("state"), "state", pa.array(states, pa.string()))
-    rows = rows.set_column(rows.column_names.index("samples"), "samples", pc.add(rows.column("samples"), more))
+    for figure, table in (("samples", "traces"), ("events", "events")):
+        gained = withdrawal.promoted if figure == "samples" else {}
+        counts = f"SELECT payload_id, count(*) FROM lake.main.{table} WHERE {withdrawal.those} GROUP BY 1"
+        lost = dict(batch.store.rows(counts)) if withdrawal.parts else {}
+        more = [gained.get(name, 0) - (lost.get(name, 0) if name in withdrawal.parts else 0) for name in ids]
+        rows = rows.set_column(rows.column_names.index(figure), figure, pc.add(rows.column(figure), pa.array(more, pa.int64())))
     return rows.cast(arrow_schema("payloads"))
 
 
@@ -295,6 +320,11 @@ def _unnamed(batch: Batch, withdrawal: Withdrawal, named: set[tuple[str, str]]) 
             [tool, chamber],
         )
     }
+
+
+def _listed(column: str, names: Iterable[str]) -> str:
+    listed = ", ".join(_literal(name) for name in names)
+    return f"{column} IN ({listed})" if listed else "false"
 
 
 def _literal(text: str) -> str:

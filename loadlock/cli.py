@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Callable
 from typing import TypeAlias
 
 from loadlock import __version__
@@ -102,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("id", metavar="ID")
     export.add_argument("--output", required=True, metavar="FILE")
+    discard = command(
+        "discard", "let the bytes of spans go", 'loadlock quarantine discard ID --reason "noise" --yes --lake fab.lake', into=quarantine
+    )
+    discard.add_argument("ids", nargs="+", metavar="ID")
+    discard.add_argument("--reason", required=True, metavar="TEXT", help="why; the ledger keeps it")
+    discard.add_argument("--yes", action="store_true", help="confirm it; where the lake trusts keys, 'loadlock plan discard' is the way")
 
     audit = commands.add_parser("audit", help="the ledger, and its proof").add_subparsers(dest="action", metavar="ACTION", required=True)
     log = command("log", "list ledger entries", "loadlock audit log --lake fab.lake", into=audit)
@@ -145,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--data", metavar="DIR", help="where the data files are, if not in the backup: the lake, or another backup")
     restore.add_argument("--from-mirror", action="store_true", help="rebuild a lost catalog in place")
 
+    command("upgrade", "bring a lake of an older format to today's, with a backup first", "loadlock upgrade --lake fab.lake")
+
     undo = command("retract", "undo wrong deliveries", 'loadlock retract PAYLOAD --reason "wrong tool" --lake fab.lake')
     undo.add_argument("payloads", nargs="+", metavar="PAYLOAD", help="payload id or idempotency key")
     undo.add_argument("--reason", required=True, help="why; the ledger keeps it")
@@ -166,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--older-than", type=float, metavar="HOURS", help="leave younger ones alone (default: as configured, 24)")
     for maintenance in (compact, expire, sweep):
         maintenance.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
+
+    _approval_commands(command, commands)
 
     keys = commands.add_parser("keys", help="keys that sign checkpoints and approvals").add_subparsers(
         dest="action", metavar="ACTION", required=True
@@ -192,6 +203,52 @@ def _parser() -> argparse.ArgumentParser:
     doctor = command("doctor", "environment, extensions, health of the lake, what to do next", "loadlock doctor --lake fab.lake")
     doctor.add_argument("--warm", action="store_true", help="compile all kernels now, for images and machines without a network")
     return parser
+
+
+def _approval_commands(command: Callable[..., argparse.ArgumentParser], commands: Subparsers) -> None:
+    """Add the commands that plan, approve and carry out what destroys."""
+    plans = commands.add_parser("plan", help="write down exactly what a destructive action would do").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+
+    def plan(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        sub = command(name, text, f"loadlock plan {example} --output plan.json --lake fab.lake", into=plans)
+        sub.add_argument("--reason", required=True, metavar="TEXT", help="why; the ledger keeps it")
+        sub.add_argument("--output", metavar="FILE", help="where to write the plan (default: standard output)")
+        sub.add_argument("--hours", type=float, metavar="HOURS", help="how long it holds (default: as configured, a week)")
+        return sub
+
+    purge = plan("purge", "let the data of a tool, or old data, go for good", 'purge --older-than 400 --reason "retention"')
+    purge.add_argument("--tool", help="this tool only")
+    since = purge.add_mutually_exclusive_group()
+    since.add_argument("--before", metavar="TIME", help="payloads whose last row is older, ISO 8601 (UTC without a zone)")
+    since.add_argument("--older-than", type=float, metavar="DAYS", help="payloads whose last row is so many days old")
+    discard = plan("discard", "let the bytes of quarantined spans go", 'discard ID --reason "noise"')
+    discard.add_argument("ids", nargs="+", metavar="ID")
+    override = plan("override", "hold a tool's circuit open, or force it closed", 'override ETCH01 --hold --reason "pump swap"')
+    override.add_argument("tool", metavar="TOOL")
+    wanted = override.add_mutually_exclusive_group(required=True)
+    for name, text in (("hold", "open whatever comes"), ("force", "closed, no delivery is judged"), ("end", "what is in force ends")):
+        wanted.add_argument(f"--{name}", dest="override", action="store_const", const=name, help=text)
+    override.add_argument(
+        "--for", dest="hours_in_force", type=float, metavar="HOURS", help="how long (default: --force a day, --hold no end)"
+    )
+    override.add_argument("--delivery", metavar="FILE", help="with --force: for this delivered file alone")
+    trust = plan("trust", "trust a public key", 'trust dora dora.pub --reason "new shift lead"')
+    trust.add_argument("name", metavar="NAME")
+    trust.add_argument("public", metavar="KEY", help="the public key: ed25519:..., or a file that holds it")
+    plan("revoke", "trust a key no longer", 'revoke bob --reason "left"').add_argument("name", metavar="NAME", help="the key's name or id")
+    policy = plan("policy", "put the [approval] of a configuration in force", 'policy --config fab.toml --reason "two of three"')
+    policy.add_argument("--config", required=True, metavar="FILE", help="the configuration whose [approval] it is")
+
+    approve = command("approve", "sign a plan", "loadlock approve plan.json --key alice.pem --lake fab.lake")
+    approve.add_argument("plan", metavar="FILE", help="the plan")
+    approve.add_argument("--key", required=True, metavar="FILE", help="private key, made by 'loadlock keys new'")
+    approve.add_argument("--output", metavar="FILE", help="where the approval goes (default: beside the plan, PLAN.NAME.approval)")
+    apply = command("apply", "carry a plan out", "loadlock apply plan.json plan.json.*.approval --lake fab.lake")
+    apply.add_argument("plan", metavar="FILE", help="the plan")
+    apply.add_argument("approvals", nargs="*", metavar="FILE", help="its approvals")
+    apply.add_argument("--yes", action="store_true", help="confirm it, where the lake trusts no keys")
 
 
 def main(arguments: list[str] | None = None) -> int:

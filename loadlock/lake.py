@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from ingest import circuits, intake, pipeline, provenance, repair, replay, reprocess, retract, sources, status, upkeep
+from ingest import approved, circuits, intake, pipeline, provenance, repair, replay, reprocess, retract, sources, status, upkeep
 from ingest import config as configuration
 from ingest import jobs as workers
 from ingest.config import Config
@@ -25,8 +25,10 @@ from storage.catalog import open_catalog, show_views
 from storage.circuits import OPEN, TOOL, Circuit
 from storage.errors import KeyReused, LoadlockError
 from storage.patience import answered
+from storage.plans import check_ground, signer
 from storage.points import Step, reached
 from storage.store import Store, create, exists
+from storage.trust import read_trust
 from storage.upkeep import Items, Upkeep
 
 UPKEEP_WAIT_S = 5.0
@@ -195,6 +197,28 @@ class Lake:
         given = config if isinstance(config, Config) or config is None else configuration.load(Path(config))
         chosen = pipeline.settle_config(self.store, given, actor(), __version__, self.wait_s, dry_run=dry_run)
         return intake.Settings(chosen, actor(), __version__, new_id, self.wait_s, dry_run, progress, Stages())
+
+    # --- what destroys
+
+    def plan(self, kind: str, wish: Mapping[str, Any], *, hours: float | None = None) -> dict[str, Any]:
+        """Return the plan of a destructive action: what ``wish`` would do, exactly (:data:`ingest.approved.DEEDS` lists the kinds)."""
+        return approved.plan(self.store, kind, wish, actor(), hours)
+
+    def needs_approval(self) -> bool:
+        """Tell whether the lake trusts keys, so that a confirmation does not serve."""
+        return read_trust(self.store).in_force
+
+    def check_approval(self, plan: Mapping[str, Any], approval: Mapping[str, Any]) -> None:
+        """Raise :class:`storage.trust.ApprovalMissing` where ``approval`` would not count, or ``plan`` no longer holds."""
+        with self.store.reading():
+            found = approved.ground(self.store, plan)
+            check_ground(plan, found)
+            signer(plan, approval, found.trust)
+            approved.unchanged(self.store, plan)
+
+    def apply(self, plan: Mapping[str, Any], approvals: Iterable[Mapping[str, Any]] = (), *, confirmed: bool = False) -> dict[str, Any]:
+        """Carry ``plan`` out, in one commit that holds the proof; ``confirmed`` serves where the lake trusts no keys."""
+        return approved.apply(self.store, plan, list(approvals), self._settings(None), confirmed=confirmed)
 
     # --- maintenance
 

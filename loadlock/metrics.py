@@ -91,7 +91,7 @@ def _samples(lake: Lake) -> Iterator[Sample]:
             value = _seconds(tool[field]) if field.startswith("last") else tool[field]
             yield f"tool_{metric}", (tool["tool"],), value
     for circuit in status["circuits"]:
-        yield "circuit_open", (circuit["kind"], circuit["circuit"]), {"open": 1, "half-open": 0.5}[circuit["state"]]
+        yield "circuit_open", (circuit["kind"], circuit["circuit"]), {"open": 1, "half-open": 0.5, "closed": 0}[circuit["state"]]
     yield "quarantine_spans", (), status["quarantine"]["open"]
     yield "quarantine_bytes", (), status["quarantine"]["bytes"]
     yield "features_owed", (), status["features_owed"]

@@ -103,7 +103,8 @@ def overview(document: dict[str, Any]) -> None:
     if document["features_owed"]:
         _line("owed", f"features of {document['features_owed']:,} windows, made up by one of the next ingests")
     for circuit in document["circuits"]:
-        _line(f"circuit {circuit['state']}", f"{circuit['circuit']}: {circuit['reason']}; tried again at {circuit['retry_at']} UTC")
+        until = "overridden under approval" if circuit["override"] else f"tried again at {circuit['retry_at']} UTC"
+        _line(f"circuit {circuit['state']}", f"{circuit['circuit']}: {circuit['reason']}; {until}")
     for jump in document["time_jumps"]:
         _line("time jump", f"{jump['tool']} {jump['trace']} {jump['stream']}: more than a day without data inside an epoch")
     if document["tools"]:

@@ -62,34 +62,52 @@ def backup(store: Store, folder: Path, *, actor: str, software: str, wait_s: flo
     _begin(folder, MANIFEST, "name a new folder for each backup")
     reached("backup_begun")
     with store.locked(wait_s):
-        seq, digest = store.head()
-        copy_catalog(store.path / "catalog.sqlite", folder / "catalog.sqlite")
-        listed = list(entries(store))
-        known, _removed = files_of(listed)
-        files = [_named(file, known) for file in _kept_files(store)]
-        files += [{"table": FOLDER, "rows": 0, **kept} for _payload, kept in kept_files(listed).values()]
+        manifest = _manifest(store, folder, software, data=data)
+        files = manifest["files"]
         left = [file for file in files if data and not _link(store.path / file["path"], folder / file["path"])]
-        manifest = {
-            "schema": 1,
-            "format_version": FORMAT_VERSION,
-            "lake": store.rows("SELECT hash FROM lake.main.ledger WHERE seq = 1")[0][0],
-            "seq": seq,
-            "hash": digest,
-            "time": store.clock().isoformat(timespec="microseconds") + "Z",
-            "software": software,
-            "catalog_sha256": sha256_of(folder / "catalog.sqlite"),
-            "marker": store.marker,
-            "data": data,
-            "files": files,
-        }
         body = {name: manifest[name] for name in ("seq", "hash", "catalog_sha256", "data", "software")}
         body |= {"files_held": len(files), "bytes": sum(int(file["size"]) for file in files)}
         entry = store.commit(lambda _seq: Change("backup", actor, "", body, IndexDelta(0, "")))
     for file in left:
         _copy(store.path / file["path"], folder / file["path"])
+    _finish(folder, manifest)
+    return entry, manifest
+
+
+def back_up_catalog(store: Store, folder: Path, software: str) -> None:
+    """Write a backup of the catalog alone to ``folder``, unless a whole one is there; the caller holds the writer lock."""
+    if not (folder / MANIFEST).exists():
+        _begin(folder, MANIFEST, "move it away")
+        reached("backup_begun")
+        _finish(folder, _manifest(store, folder, software, data=False))
+
+
+def _manifest(store: Store, folder: Path, software: str, *, data: bool) -> dict[str, Any]:
+    """Copy the catalog to ``folder``; return what the manifest says of it, and of the data files that it needs."""
+    seq, digest = store.head()
+    copy_catalog(store.path / "catalog.sqlite", folder / "catalog.sqlite")
+    listed = list(entries(store))
+    known, _removed = files_of(listed)
+    files = [_named(file, known) for file in _kept_files(store)]
+    files += [{"table": FOLDER, "rows": 0, **kept} for _payload, kept in kept_files(listed).values()]
+    return {
+        "schema": 1,
+        "format_version": store.marker["format_version"],
+        "lake": store.rows("SELECT hash FROM lake.main.ledger WHERE seq = 1")[0][0],
+        "seq": seq,
+        "hash": digest,
+        "time": store.clock().isoformat(timespec="microseconds") + "Z",
+        "software": software,
+        "catalog_sha256": sha256_of(folder / "catalog.sqlite"),
+        "marker": store.marker,
+        "data": data,
+        "files": files,
+    }
+
+
+def _finish(folder: Path, manifest: dict[str, Any]) -> None:
     write_durably(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     (folder / UNFINISHED).unlink()
-    return entry, manifest
 
 
 def _begin(folder: Path, last: str, remedy: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,29 @@ def attach_statement(catalog: Path, data: Path, *, read_only: bool, snapshot: in
     return f"ATTACH {_literal('ducklake:sqlite:' + str(catalog))} AS lake ({', '.join(options)})"
 
 
-def views_sql() -> str:
-    """Return the statements that create the analysts' views and macros."""
-    return "".join(files("storage").joinpath(name).read_text(encoding="utf-8") for name in ("views.sql", "macros.sql"))
+ADDED = {"q.sha256": ("quarantine_log", "sha256", "VARCHAR"), "c.override": ("circuits_log", "override", "VARCHAR")} | {
+    "c.override_until": ("circuits_log", "override_until", "TIMESTAMP")
+}
+"""Columns that tables got since format 1, as the views spell them: snapshots from before an upgrade lack them."""
 
 
-def show_views(connection: duckdb.DuckDBPyConnection) -> None:
+def views_sql(lacking: Iterable[str] = ()) -> str:
+    """Return the statements that create the analysts' views and macros; NULL stands for what a snapshot is ``lacking`` of ``ADDED``."""
+    text = "".join(files("storage").joinpath(name).read_text(encoding="utf-8") for name in ("views.sql", "macros.sql"))
+    for name in sorted(lacking, reverse=True):  # the longer of two that begin alike first
+        text = text.replace(name, f"NULL::{ADDED[name][2]}")
+    return text
+
+
+def show_views(connection: duckdb.DuckDBPyConnection, lacking: Iterable[str] = ()) -> None:
     """Create the analysts' views, with one look at the catalog for all; queries use all threads from here on."""
-    connection.execute(f"BEGIN;\n{views_sql()}\nCOMMIT;\nRESET threads")
+    connection.execute(f"BEGIN;\n{views_sql(lacking)}\nCOMMIT;\nRESET threads")
+
+
+def lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return what the attached snapshot's tables lack of ``ADDED``."""
+    known = {table: {row[0] for row in rows(connection, f"DESCRIBE lake.main.{table}")} for table, _, _ in ADDED.values()}
+    return [name for name, (table, column, _) in ADDED.items() if column not in known[table]]
 
 
 def open_catalog(catalog: Path, data: Path, *, read_only: bool, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:

@@ -21,6 +21,12 @@ class NewerLake(LoadlockError):
     exit_code = 2
 
 
+class OlderLake(LoadlockError):
+    """The lake has an older format, or its upgrade was interrupted; ``loadlock upgrade`` brings it up."""
+
+    exit_code = 2
+
+
 class Busy(LoadlockError):
     """The writer lock or a dependency was not to be had in time; nothing is lost, try again."""
 

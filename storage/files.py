@@ -242,7 +242,7 @@ def _conform(table: pa.Table, name: str) -> pa.Table:
     schema = arrow_schema(name)
     fields, columns = [], []
     for field in schema:
-        column = table.column(field.name)
+        column = table.column(field.name) if field.name in table.column_names else pa.chunked_array([pa.nulls(table.num_rows, field.type)])
         if not pa.types.is_dictionary(column.type) and column.type != field.type:
             column = column.cast(field.type)
         fields.append(pa.field(field.name, column.type, nullable=column.null_count > 0))

@@ -17,39 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage.circuits import DEPENDENCY, Circuit
+from storage.indexschema import SCHEMA
 from storage.points import reached
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS head (seq INTEGER NOT NULL, hash TEXT NOT NULL, generation TEXT NOT NULL, snapshot INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS payload (key TEXT PRIMARY KEY, payload_id TEXT, sha256 TEXT, size INTEGER, ledger_seq INTEGER) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS payload_size ON payload (size);
-CREATE TABLE IF NOT EXISTS stream (
-  id INTEGER PRIMARY KEY, tool TEXT, chamber TEXT, trace TEXT, stream TEXT, timed INTEGER, period_us INTEGER,
-  UNIQUE (tool, chamber, trace, stream));
-CREATE TABLE IF NOT EXISTS run (
-  stream INTEGER, time_lo INTEGER, seq_lo INTEGER, time_hi INTEGER, seq_hi INTEGER,
-  PRIMARY KEY (stream, time_lo, seq_lo, time_hi, seq_hi)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS window (
-  window_id INTEGER PRIMARY KEY, tool TEXT, chamber TEXT, lot TEXT, wafer TEXT, recipe TEXT, step TEXT, occurrence INTEGER,
-  started_us INTEGER, ended_us INTEGER, complete INTEGER, source TEXT, ordinal INTEGER, revision INTEGER);
-CREATE INDEX IF NOT EXISTS window_time ON window (tool, chamber, source, started_us);
-CREATE INDEX IF NOT EXISTS window_context ON window (tool, chamber, wafer, lot, recipe, step);
-CREATE TABLE IF NOT EXISTS tool (
-  tool TEXT PRIMARY KEY, revision INTEGER, last_event_us INTEGER, last_trace_us INTEGER,
-  has_texts INTEGER, has_conflicts INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS dictionary (tool TEXT PRIMARY KEY, body TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sensor (
-  tool TEXT, trace TEXT, position INTEGER, sensor TEXT, unit TEXT, svid TEXT, source TEXT,
-  PRIMARY KEY (tool, trace, position)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS chamber (tool TEXT, chamber TEXT, PRIMARY KEY (tool, chamber)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS checkpoint (tool TEXT, day INTEGER, time_us INTEGER, state TEXT, PRIMARY KEY (tool, day)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS circuit (
-  kind TEXT, tool TEXT, state TEXT, reason TEXT, opened_us INTEGER, retry_us INTEGER, failures INTEGER, revision INTEGER,
-  PRIMARY KEY (kind, tool)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS owed (window_id INTEGER PRIMARY KEY, tool TEXT);
-CREATE TABLE IF NOT EXISTS trouble (dependency TEXT PRIMARY KEY, reason TEXT, since_us INTEGER, failures INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
-"""
 
 
 class Run(NamedTuple):
@@ -144,7 +113,7 @@ class Index:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         with self._transaction():
-            for statement in _SCHEMA.split(";"):
+            for statement in SCHEMA.split(";"):
                 self._db.execute(statement)
             if self._db.execute("SELECT count(*) FROM head").fetchone()[0] == 0:
                 self._db.execute("INSERT INTO head VALUES (0, '', ?, -1)", [uuid.uuid4().hex])
@@ -179,6 +148,12 @@ class Index:
             for table in ("payload", "stream", "run", "window", "tool", "chamber", "checkpoint", "dictionary", "sensor", "circuit", "owed"):
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute("UPDATE head SET seq = 0, hash = '', generation = ?, snapshot = -1", [uuid.uuid4().hex])
+
+    def scrub(self) -> None:
+        """Write the file anew, without streams that have no records and without what its free pages hold."""
+        self._db.execute("DELETE FROM stream WHERE id NOT IN (SELECT stream FROM run)")
+        self._db.execute("VACUUM")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # --- payloads
 
@@ -215,7 +190,7 @@ class Index:
 
     def circuits(self) -> list[Circuit]:
         """Return every circuit that was ever opened, or counts failures."""
-        return [Circuit(*row) for row in self._db.execute("SELECT kind, tool, state, reason, opened_us, retry_us, failures FROM circuit")]
+        return [Circuit(*row) for row in self._db.execute(f"SELECT {', '.join(Circuit._fields)} FROM circuit")]
 
     def circuit_revision(self, kind: str, tool: str) -> int:
         """Return the ledger seq that last changed a circuit, 0 where none did."""
@@ -363,7 +338,7 @@ class Index:
             db.executemany("INSERT OR REPLACE INTO sensor VALUES (?, ?, ?, ?, ?, ?, ?)", delta.sensors)
             db.executemany("DELETE FROM chamber WHERE tool = ? AND chamber = ?", delta.chambers_removed)
             db.executemany("INSERT OR IGNORE INTO chamber VALUES (?, ?)", delta.chambers)
-            db.executemany("INSERT OR REPLACE INTO circuit VALUES (?, ?, ?, ?, ?, ?, ?, ?)", delta.circuits)
+            db.executemany("INSERT OR REPLACE INTO circuit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", delta.circuits)
             db.executemany("INSERT OR REPLACE INTO owed VALUES (?, ?)", [row[:2] for row in delta.owed if row[2]])
             db.executemany("DELETE FROM owed WHERE window_id = ?", [row[:1] for row in delta.owed if not row[2]])
             db.executemany("DELETE FROM trouble WHERE dependency = ?", [(row[1],) for row in delta.circuits if row[0] == DEPENDENCY])

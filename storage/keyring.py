@@ -9,7 +9,7 @@ from storage.index import IndexDelta
 from storage.ledger import Entry
 from storage.signing import key_id
 from storage.store import Change, Store
-from storage.trust import ApprovalMissing, Trust, read_trust
+from storage.trust import ApprovalMissing, Rule, Trust, read_trust
 
 
 class KeyUnknown(LoadlockError):
@@ -46,6 +46,16 @@ def body_of(trust: Trust, action: str, name: str, public: str = "") -> dict[str,
     key = trust.named(name)
     if key is None:
         raise KeyUnknown(f"no trusted key is named '{name}'; 'loadlock keys list' shows the keys")
-    if trust.settled and len(trust.trusted) == 1:
-        raise KeyUnknown(f"'{name}' is the last trusted key; trust another one first")
+    left = [other for other in trust.trusted if other is not key]
+    if trust.settled and not any(map(trust.root.allows, left)):
+        raise KeyUnknown(f"'{name}' is the last trusted key that may approve; trust another one first")
     return {"name": key.name, "id": key.id, "public": key.public}
+
+
+def policy_of(trust: Trust, wanted: Rule) -> dict[str, Any]:
+    """Return the ledger body of another rule; raise where it could never be met."""
+    most = max([wanted.threshold, *wanted.actions.values()])
+    able = [key.name for key in trust.trusted if wanted.allows(key)]
+    if len(able) < most:
+        raise KeyUnknown(f"the rule asks for {most} signatures, and {len(able)} trusted keys could give them ({', '.join(able) or 'none'})")
+    return wanted.document()

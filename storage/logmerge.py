@@ -15,7 +15,7 @@ from storage.compaction import DAILY, read
 from storage.files import StagedFile, Stager
 from storage.index import IndexDelta
 from storage.mirrorbase import inlined_tables
-from storage.schema import COLUMNS, arrow_schema
+from storage.schema import COLUMNS, arrow_schema, fitted
 from storage.store import Change, Store
 from storage.upkeep import DataFile, Items, Upkeep, data_files, names_all, swept
 
@@ -151,17 +151,13 @@ def _held(store: Store, table: str, names: list[str], last: int = 1 << 62) -> tu
 def _rows(store: Store, one: Part) -> pa.Table:
     """Return all rows of a part."""
     schema = arrow_schema(one.table)
-    pieces = [_plain(read(file.path), schema) for file in one.files]
+    pieces = [fitted(read(file.path), one.table) for file in one.files]
     if one.count:
         names = ", ".join(f'"{name}"' for name in schema.names)
         held = inlined_tables(store.connection, one.table)
         query = f"SELECT {names} FROM lake.main.{one.table} WHERE filename IN ({', '.join('?' * len(held))}) AND rowid <= ?"
-        pieces.append(_plain(store.arrow(query, [*held, one.last]), schema))
+        pieces.append(fitted(store.arrow(query, [*held, one.last]), one.table))
     return pa.concat_tables(pieces)
-
-
-def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    return table.select(schema.names).cast(schema)
 
 
 def _write(store: Store, stager: Stager, one: Part, taken: dict[str, list[str]]) -> StagedFile | None:

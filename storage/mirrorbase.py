@@ -15,7 +15,7 @@ import zstandard
 from storage import mirror
 from storage.catalog import rows
 from storage.ledger import Entry, canonical
-from storage.schema import COLUMNS, FORMAT_VERSION, arrow_schema
+from storage.schema import COLUMNS, FORMAT_VERSION, arrow_schema, fitted
 
 INLINED = "ducklake_inlined_data_"
 """What DuckLake gives as the file name of a row that it keeps in the catalog."""
@@ -217,5 +217,4 @@ def _without(table: str, pieces: list[pa.Table], predicate: str) -> list[pa.Tabl
 
 def joined(table: str, pieces: list[pa.Table]) -> pa.Table:
     """Return the pieces as one table of the lake's types."""
-    schema = arrow_schema(table)
-    return pa.concat_tables([piece.select(schema.names).cast(schema) for piece in pieces]) if pieces else schema.empty_table()
+    return pa.concat_tables([fitted(piece, table) for piece in pieces]) if pieces else arrow_schema(table).empty_table()

@@ -76,6 +76,10 @@ POINTS: dict[str, str] = dict.fromkeys(STEPS, "a step of the commit") | {
     "catalog_restored": "it has its catalog",
     "catalog_built": "a lost catalog is built anew, under another name",
     "catalog_put_back": "it has its name",
+    "upgrade_noted": "the marker says that a lake is being brought to a newer format",
+    "migrated": "its catalog has that format, committed",
+    "erased": "a kept or put-aside file of purged data is gone",
+    "scrubbed": "catalog and index were written anew, without what they had let go of",
 }
 """Name -> what has just been done when it is reached."""
 

@@ -15,9 +15,10 @@ from storage.catalog import attach_sql, open_catalog, rows
 from storage.errors import IntegrityError, LoadlockError
 from storage.files import fsync_folder, write_durably
 from storage.locks import writer_lock
+from storage.marker import read_marker
 from storage.mirrorbase import State, catalog_files, inlined, joined, state_of, unpack
 from storage.points import reached
-from storage.schema import COLUMNS, arrow_schema, create_statements
+from storage.schema import COLUMNS, FORMAT_VERSION, arrow_schema, create_statements
 from storage.store import OPTIONS, Store
 
 CHUNK_ROWS = 500_000
@@ -93,7 +94,7 @@ def _build(catalog: Path, root: Path, state: State) -> None:
     for table in COLUMNS:
         paths = sorted(str(root / path) for path, file in state.files.items() if file["table"] == table)
         if paths:
-            connection.execute(f"CALL ducklake_add_data_files('lake', '{table}', ?)", [paths])
+            connection.execute(f"CALL ducklake_add_data_files('lake', '{table}', ?, allow_missing => true)", [paths])
         _insert(connection, table, joined(table, state.tables.get(table, [])))
     connection.execute("COMMIT")
     for path, positions in state.holes.items():
@@ -117,11 +118,12 @@ def _front_matter(path: Path, catalog: Path, state: State) -> None:
     """Write the marker and the script for plain DuckDB where they were lost, too."""
     if not (path / "attach.sql").exists():
         write_durably(path / "attach.sql", attach_sql(path / "catalog.sqlite", path / "data").encode())
-    if not (path / "lake.json").exists():
+    known = read_marker(path, older=True) if (path / "lake.json").exists() else None
+    if known is None or known["format_version"] != FORMAT_VERSION:  # the catalog was built in today's format
         with open_catalog(catalog, path / "data", read_only=True) as connection:
             created_at, body = rows(connection, "SELECT recorded_at, body FROM lake.main.ledger ORDER BY seq LIMIT 1")[0]
         software = json.loads(body)["software"]
-        marker = {"format_version": state.format_version, "created_at": created_at.isoformat(), "software": software}
+        marker = {"format_version": FORMAT_VERSION, "created_at": created_at.isoformat(), "software": software}
         write_durably(path / "lake.json", (json.dumps(marker, indent=1) + "\n").encode())
 
 

@@ -47,18 +47,19 @@ def roll_forward(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
 
 
 def _settled_after(connection: duckdb.DuckDBPyConnection, stood: int) -> bool:
-    """Tell whether a compaction dropped revisions that an index at ledger entry ``stood`` has yet to hear of."""
-    bodies = rows(connection, "SELECT body FROM lake.main.ledger WHERE seq > ? AND action = 'compact'", [stood])
+    """Tell whether a compaction or a purge dropped revisions that an index at ledger entry ``stood`` has yet to hear of."""
+    bodies = rows(connection, "SELECT body FROM lake.main.ledger WHERE seq > ? AND action IN ('compact', 'purge')", [stood])
     return any(json.loads(body).get("settled", 0) > stood for (body,) in bodies)
 
 
 def _delta(connection: duckdb.DuckDBPyConnection, stood: int, seq: int, digest: str) -> IndexDelta:
     payloads = rows(
         connection,
-        "SELECT key, payload_id, sha256, size, ledger_seq FROM lake.main.payloads WHERE state = 'committed' AND ledger_seq > ?",
+        "SELECT key, payload_id, sha256, size, ledger_seq FROM lake.main.payloads "
+        "WHERE state IN ('committed', 'purged') AND ledger_seq > ?",
         [stood],
     )
-    retracted = rows(connection, "SELECT payload_id FROM lake.main.payloads WHERE state <> 'committed'")
+    retracted = rows(connection, "SELECT payload_id FROM lake.main.payloads WHERE state NOT IN ('committed', 'purged')")
     log = rows(
         connection,
         "SELECT tool, chamber, trace, stream, timed, period_us, op, time_lo, seq_lo, time_hi, seq_hi FROM lake.main.streams_log "

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the lake's layout; newer code migrates, older code refuses."""
 
 ARROW = {
@@ -62,12 +62,13 @@ _DEFINITIONS = {
     "gaps_log": f"gap_id VARCHAR, {_WHERE}, first_missing BIGINT, last_missing BIGINT, missing BIGINT, after_ts TIMESTAMP, before_ts TIMESTAMP, revision BIGINT",
     "superseded": "subject VARCHAR, id VARCHAR, window_id BIGINT, revision BIGINT, by_revision BIGINT",
     "quarantine_log": "quarantine_id VARCHAR, payload_id VARCHAR, tool VARCHAR, start BIGINT, stop BIGINT, reason VARCHAR, detail VARCHAR, bytes BLOB, "
-    "rows BOOLEAN, format VARCHAR, mapping VARCHAR, captured VARCHAR, dialect VARCHAR",
+    "rows BOOLEAN, format VARCHAR, mapping VARCHAR, captured VARCHAR, dialect VARCHAR, sha256 VARCHAR",
     "quarantine_states": "quarantine_id VARCHAR, state VARCHAR, revision BIGINT",
     "payloads": "payload_id VARCHAR, key VARCHAR, sha256 VARCHAR, tool VARCHAR, format VARCHAR, source VARCHAR, state VARCHAR, committed_at TIMESTAMP, "
     f"batch_id VARCHAR, config_digest VARCHAR, {', '.join(f'{name} BIGINT' for name in ACCOUNT)}, size BIGINT, ledger_seq BIGINT",
     "ledger": "seq BIGINT, recorded_at TIMESTAMP, actor VARCHAR, action VARCHAR, batch_id VARCHAR, body VARCHAR, prev_hash VARCHAR, hash VARCHAR",
-    "circuits_log": "tool VARCHAR, state VARCHAR, reason VARCHAR, opened_at TIMESTAMP, retry_at TIMESTAMP, failures BIGINT, kind VARCHAR, revision BIGINT",
+    "circuits_log": "tool VARCHAR, state VARCHAR, reason VARCHAR, opened_at TIMESTAMP, retry_at TIMESTAMP, failures BIGINT, kind VARCHAR, revision BIGINT, "
+    "override VARCHAR, override_until TIMESTAMP",
     "features_owed_log": "window_id BIGINT, tool VARCHAR, owed BOOLEAN, revision BIGINT",
     "sensors": "tool VARCHAR, trace VARCHAR, position INTEGER, sensor VARCHAR, unit VARCHAR, svid VARCHAR, source VARCHAR, valid_from TIMESTAMP, "
     "valid_to TIMESTAMP",
@@ -85,6 +86,13 @@ COLUMNS: dict[str, dict[str, str]] = {
 def arrow_schema(table: str) -> pa.Schema:
     """Return the Arrow schema of ``table``."""
     return pa.schema([(name, ARROW[kind]) for name, kind in COLUMNS[table].items()])
+
+
+def fitted(table: pa.Table, name: str) -> pa.Table:
+    """Return ``table`` with the columns and types of the lake's table ``name``; NULL stands for those that an older format lacked."""
+    schema = arrow_schema(name)
+    columns = [table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type) for field in schema]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def create_statements() -> list[str]:

@@ -19,13 +19,14 @@ import duckdb
 import pyarrow as pa
 
 from storage import ledger
-from storage.catalog import INLINE_ROWS, attach_sql, open_catalog, show_views
-from storage.errors import CatalogDown, IntegrityError, NewerLake, NoLake, StoreDown
+from storage.catalog import INLINE_ROWS, attach_sql, lacking, open_catalog, show_views
+from storage.errors import CatalogDown, IntegrityError, NoLake, StoreDown
 from storage.files import StagedFile, write_durably
 from storage.hold import Hold
 from storage.index import Head, Index, IndexDelta
 from storage.keeper import Keeper, check_catalog
 from storage.locks import Waiting, in_turn, on_and_on, writer_lock
+from storage.marker import read_marker
 from storage.mirror import Mirror
 from storage.mirrorbase import inlined, inlined_tables
 from storage.patience import NOTHING, answered, out_of_order, patiently
@@ -67,15 +68,27 @@ class Change:
 
 
 class Store:
-    """An open lake. ``on_step`` is called at each of :data:`storage.points.STEPS`; ``clock`` gives the time of ledger entries."""
+    """An open lake. ``on_step`` is called at each of :data:`storage.points.STEPS`; ``clock`` gives the time of ledger entries.
 
-    def __init__(self, path: Path, *, read_only: bool = False, on_step: Step = reached, clock: Callable[[], datetime] = utc_now) -> None:
+    ``upgrading``: the lake may be of an older format; then it is read, and its index left alone.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        on_step: Step = reached,
+        clock: Callable[[], datetime] = utc_now,
+        upgrading: bool = False,
+    ) -> None:
         self.path = path = path.resolve()
         self.data = path / "data"
         self.read_only = read_only
         self.on_step = on_step
         self.clock = clock
-        self.marker = _read_marker(path)
+        self.upgrading = upgrading
+        self.marker = read_marker(path, older=upgrading)
         self.connection = patiently_connected(self._connect)
         self._index: Index | None = None
         self._turn = threading.Lock()
@@ -86,7 +99,7 @@ class Store:
     def _connect(self) -> duckdb.DuckDBPyConnection:
         check_catalog(self.path)
         connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=self.read_only)
-        show_views(connection)
+        show_views(connection, lacking(connection) if self.upgrading else ())
         if not self.read_only:
             # A writer reads a file once; keeping its blocks would make memory grow with the input.
             connection.execute("SET enable_external_file_cache = false")
@@ -163,7 +176,7 @@ class Store:
         """Attach the lake anew as it was at ``snapshot``."""
         self.connection.close()
         self.connection = open_catalog(self.path / "catalog.sqlite", self.data, read_only=True, snapshot=snapshot)
-        show_views(self.connection)
+        show_views(self.connection, lacking(self.connection))
 
     def snapshot(self) -> int:
         """Return the catalog's newest snapshot; the ledger can't change without it."""
@@ -329,21 +342,6 @@ def patiently_connected(connect: Callable[[], duckdb.DuckDBPyConnection]) -> duc
         if not out_of_order(error):
             raise
         raise CatalogDown(f"the catalog can't be opened ({error}); {NOTHING}") from error
-
-
-def _read_marker(path: Path) -> dict[str, Any]:
-    try:
-        marker: dict[str, Any] = json.loads((path / "lake.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NoLake(
-            f"{path}: no lake here (or its creation was interrupted); 'loadlock init --lake {path}' makes or completes it"
-        ) from None
-    except (json.JSONDecodeError, OSError) as error:
-        raise IntegrityError(f"{path / 'lake.json'}: unreadable ({error})") from error
-    version = marker.get("format_version", 0)
-    if version > FORMAT_VERSION:
-        raise NewerLake(f"{path}: this lake has format {version}, this software knows up to {FORMAT_VERSION}; install a newer loadlock")
-    return marker
 
 
 def exists(path: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from storage import erasing
 from storage.files import fsync_folder
 from storage.index import IndexDelta
 from storage.locks import running_since
@@ -16,7 +17,7 @@ from storage.points import reached
 from storage.store import Change
 from storage.upkeep import META, Items, Upkeep
 
-ORPHAN, RELEASED = "orphan", "released"
+ORPHAN, RELEASED, PURGED, SCRUBBED = "orphan", "released", "purged", "rows that were let go of"
 NAMED_IN_ENTRY = 1_000
 """So many of the removed files does a ledger entry name."""
 
@@ -65,14 +66,28 @@ def _before(upkeep: Upkeep) -> str:
     return f"TIMESTAMPTZ '{moment.isoformat()}+00'"
 
 
+def purged(upkeep: Upkeep) -> list[Loose]:
+    """Return the kept and put-aside files of purged data that are still there."""
+    paths = [upkeep.store.path / name for name in erasing.left_behind(upkeep.store)]
+    return [Loose(path, PURGED, path.stat().st_size) for path in paths]
+
+
+def databases(upkeep: Upkeep) -> list[Loose]:
+    """Return the databases, if rows that were purged or discarded can still be read in their free pages, and no snapshot needs them."""
+    paths = [upkeep.store.path / name for name in ("catalog.sqlite", "index.sqlite")] if erasing.scrub_due(upkeep.store) else []
+    return [Loose(path, SCRUBBED, 0) for path in paths if path.exists()]
+
+
 def sweep(upkeep: Upkeep, *, dry_run: bool = False) -> Items:
     """Remove what is loose; the ledger says so first. Return what was, or would be, removed."""
     store = upkeep.store
-    if dry_run or not (orphans(upkeep) or released(upkeep)):
-        return [_item(upkeep, one) for one in [*orphans(upkeep), *released(upkeep)]]
+    listed = [one for kind in (orphans, released, purged, databases) for one in kind(upkeep)]
+    if dry_run or not listed:
+        return [_item(upkeep, one) for one in listed]
     with store.locked(upkeep.wait_s):
-        alone, let_go = orphans(upkeep), released(upkeep)
-        everything = [*alone, *let_go]
+        alone, let_go, gone = orphans(upkeep), released(upkeep), purged(upkeep)
+        scrub = erasing.scrub_due(store)
+        everything = [*alone, *let_go, *gone, *databases(upkeep)]
         if not everything:
             return []
         body = {
@@ -82,11 +97,15 @@ def sweep(upkeep: Upkeep, *, dry_run: bool = False) -> Items:
             "bytes": sum(one.size for one in everything),
             "paths": [upkeep.relative(one.path) for one in everything[:NAMED_IN_ENTRY]],
         }
+        if scrub:  # first: an entry that says so must be true
+            erasing.scrub(store)
+            body["scrubbed"] = scrub
         entry = store.commit(lambda _seq: Change("sweep", upkeep.actor, "", body, IndexDelta(0, "")))
         reached("sweep_noted")
         for one in alone:
             one.path.unlink(missing_ok=True)
             reached("orphan_removed")
+        erasing.erase(store.path, [upkeep.relative(one.path) for one in gone])
         if let_go:
             store.rows(f"SELECT count(*) FROM ducklake_cleanup_old_files('lake', older_than => {_before(upkeep)})")
             reached("released_removed")

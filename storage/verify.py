@@ -17,6 +17,7 @@ from storage.featurecheck import feature_faults
 from storage.filecheck import FileCheck, Recorded
 from storage.kept import FOLDER, kept_fault
 from storage.ledger import Entry, bodies, check_chain
+from storage.plans import proof_faults
 from storage.rebuild import compare
 from storage.store import Store
 from storage.walled import Walled, missing_files, shortfalls, walled_files
@@ -123,6 +124,8 @@ def _prove(store: Store, report: Report, progress: Callable[[int], None], every_
         report.missing = missing_files(store, listed)
         report.owed = int(store.rows("SELECT count(*) FROM features_owed")[0][0])
     report.faults += [f"missing: {one.text()}" for one in report.missing]
+    with _reporting(report, "approvals: they can't be proven"):
+        report.faults += proof_faults(listed, store.rows("SELECT revision, body FROM lake.main.configs"))
     if report.quick:
         return
     with _reporting(report, "accounts: they can't be read"):
@@ -232,11 +235,13 @@ def orphans(store: Store, named: set[str]) -> list[str]:
 
 
 def kept_files(listed: list[Entry]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return path -> (payload id, what the ledger keeps of the file) of the payloads that the lake keeps."""
+    """Return path -> (payload id, what the ledger keeps of the file) of the payloads that the lake keeps, and that no purge removed."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for _, body in bodies(listed):
         named = [*body.get("payloads", ()), *body.get("kept_again", ())]
         found |= {item["kept"]["path"]: (item["payload_id"], item["kept"]) for item in named if "kept" in item}
+        for path in body.get("erased", ()):
+            found.pop(path, None)
     return found
 
 

@@ -32,18 +32,25 @@ CREATE OR REPLACE VIEW gaps AS
   ANTI JOIN (SELECT id, by_revision FROM lake.main.superseded WHERE subject = 'gap') s
     ON g.gap_id = s.id AND g.revision < s.by_revision;
 CREATE OR REPLACE VIEW quarantine AS
-  SELECT q.quarantine_id, q.payload_id, q.tool, q.start, q.stop, q.reason, q.detail, q.bytes, coalesce(s.state, 'open') AS state
+  SELECT q.quarantine_id, q.payload_id, q.tool, q.start, q.stop, q.reason, q.detail,
+         CASE WHEN s.state = 'discarded' THEN NULL ELSE q.bytes END AS bytes, coalesce(s.state, 'open') AS state,
+         coalesce(q.sha256, sha256(q.bytes)) AS sha256
   FROM lake.main.quarantine_log q
   LEFT JOIN (SELECT quarantine_id, arg_max(state, revision) AS state FROM lake.main.quarantine_states GROUP BY ALL) s
     USING (quarantine_id);
--- An open circuit whose cool-down is over tries one payload: it is half-open without anybody having written that down.
+-- An open circuit whose cool-down is over tries one payload: it is half-open without anybody having written that down; so is the end of an
+-- override: 'hold' keeps a circuit open, 'force' closed.
 CREATE OR REPLACE VIEW circuits AS
-  SELECT tool, CASE WHEN state = 'open' AND epoch_us(retry_at) <= epoch_us(now()) THEN 'half-open' ELSE state END AS state,
-         reason, opened_at, retry_at, failures, kind
+  SELECT tool,
+         CASE WHEN in_force = 'hold' THEN 'open' WHEN in_force = 'force' THEN 'closed'
+              WHEN state = 'open' AND epoch_us(retry_at) <= epoch_us(now()) THEN 'half-open' ELSE state END AS state,
+         reason, opened_at, retry_at, failures, kind, in_force AS override, CASE WHEN in_force IS NOT NULL THEN until END AS override_until
+  FROM (SELECT *, CASE WHEN override <> '' AND (until IS NULL OR epoch_us(until) > epoch_us(now())) THEN override END AS in_force
   FROM (SELECT tool, kind, arg_max(state, revision) AS state, arg_max(reason, revision) AS reason,
                arg_max({'at': opened_at}, revision).at AS opened_at,
-               arg_max({'at': retry_at}, revision).at AS retry_at, arg_max(failures, revision) AS failures
-        FROM lake.main.circuits_log GROUP BY tool, kind);
+               arg_max({'at': retry_at}, revision).at AS retry_at, arg_max(failures, revision) AS failures,
+               arg_max({'is': c.override}, revision).is AS override, arg_max({'at': c.override_until}, revision).at AS until
+        FROM lake.main.circuits_log c GROUP BY tool, kind));
 CREATE OR REPLACE VIEW features_owed AS
   SELECT window_id, tool, since FROM (
     SELECT window_id, arg_max(tool, revision) AS tool, max(revision) AS since, arg_max(owed, revision) AS owed

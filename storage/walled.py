@@ -207,7 +207,7 @@ def walled_files(listed: Sequence[Entry]) -> list[Walled]:
 def repairs(store: Store) -> list[Entry]:
     """Return the ledger entries that tell what was walled off, and what came back or was given up."""
     columns = "seq, recorded_at, actor, action, batch_id, body, prev_hash, hash"
-    rows = store.rows(f"SELECT {columns} FROM lake.main.ledger WHERE action IN ('repair', 'retract', 'reprocess') ORDER BY seq")
+    rows = store.rows(f"SELECT {columns} FROM lake.main.ledger WHERE action IN ('repair', 'retract', 'reprocess', 'purge') ORDER BY seq")
     return [Entry(*row) for row in rows]
 
 

@@ -68,3 +68,21 @@ def _from_backup(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     manifest = restore(Path(options.folder), lake_path(options), data=Path(options.data) if options.data else None)
     body = {name: manifest[name] for name in ("seq", "hash", "time", "catalog_sha256")}
     return {"source": "backup", **body, "software": __version__}, []
+
+
+def upgrade(options: argparse.Namespace) -> int:
+    """Bring a lake of an older format to today's."""
+    from loadlock import __version__
+    from loadlock.lake import actor
+    from storage.upgrade import upgrade
+
+    done = upgrade(lake_path(options), actor=actor(), software=__version__, wait_s=options.wait)
+    if options.json:
+        print_json(done)
+    elif done["upgraded"]:
+        back = f"loadlock restore {options.lake}/{done['backup']} --data {options.lake} --lake NEW.lake"
+        print(f"{options.lake}: format {done['from']} to {done['to']}, ledger entry {done['ledger_seq']}")
+        print(f"back again, with the older software: {back}")
+    else:
+        print(f"{options.lake}: has format {done['to']} already")
+    return 0

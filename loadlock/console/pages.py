@@ -282,7 +282,7 @@ def quarantine(lake: Lake, asked: Asked) -> Html:
         found = rows(lake, "SELECT * FROM quarantine WHERE quarantine_id = ?", asked["id"])
         if not found:
             raise UsageError(f"no quarantine entry '{asked['id']}'")
-        data = bytes(found[0].pop("bytes"))
+        data = bytes(found[0].pop("bytes") or b"")
         facts = table("Why it is here", ("what", "value"), [[key, shown(value)] for key, value in found[0].items()])
         dump = tag("pre", "\n".join(hex_dump(data[:HEX_BYTES], found[0]["start"])), tabindex="0", id="bytes")
         more = (

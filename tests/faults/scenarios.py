@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import signal
+import tarfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -19,9 +20,11 @@ from typing import Any
 from unittest import mock
 
 import loadlock
+from ingest.errors import UsageError
 from loadlock.lake import Lake, actor
 from storage import backup, mirror
 from storage.points import POINTS
+from storage.upgrade import upgrade
 
 LAKE, NEW = "fab.lake", "new.lake"
 BY_CHILD = ("kill", "torn")
@@ -244,13 +247,52 @@ def _rebuild(folder: Path) -> None:
         backup.note_restored(lake.store, actor=actor(), wait_s=10, body={})
 
 
+def _keeping(site: Any) -> None:
+    """Delivered bytes are kept, and there is a delivery that is older than the others."""
+    site.config.write_text(site.config.read_text() + "keep_payloads = true\n")
+    _deliveries(site)
+    _ingest(site.folder, "1.csv", "2.csv")
+
+
+def _purge(folder: Path) -> None:
+    """Plan, apply, and let the bytes go; what was planned and done before is not done again."""
+    with loadlock.open(folder / LAKE) as lake:
+        with suppress(UsageError):
+            plan = lake.plan("purge", {"before": "2026-03-01T00:17:28", "reason": "retention"})
+            lake.apply(plan, confirmed=True)
+        _expire_and_sweep(lake)
+
+
+def _of_format_1(site: Any) -> None:
+    with tarfile.open(Path(__file__).parents[1] / "storage" / "formats" / "1.tar.gz") as archive:
+        archive.extractall(site.folder, filter="data")
+
+
+def _upgrade(folder: Path) -> None:
+    upgrade(folder / LAKE, actor=actor(), software="x", wait_s=10)
+
+
 CREATION = ("folder_made", "options_set", "table_made", "tables_made", "base_opened", "base_written", "base_synced", "base_renamed")
 MERGING = ("files_read",)
 TIDYING = ("snapshots_gone", "rows_forgotten", "sweep_noted", "orphan_removed", "released_removed")
 BACKING_UP = ("backup_begun", "catalog_copied", "file_linked")
 RESTORING = ("restore_begun", "file_restored", "catalog_restored")
 REBUILDING = ("catalog_built", "catalog_put_back")
-_ELSEWHERE = {*CREATION, *MERGING, *TIDYING, *BACKING_UP, *RESTORING, *REBUILDING, "mirror_cut", "segment_removed", "file_copied"}
+PURGING = ("erased", "scrubbed")
+UPGRADING = ("upgrade_noted", "migrated")
+_ELSEWHERE = {
+    *PURGING,
+    *UPGRADING,
+    *CREATION,
+    *MERGING,
+    *TIDYING,
+    *BACKING_UP,
+    *RESTORING,
+    *REBUILDING,
+    "mirror_cut",
+    "segment_removed",
+    "file_copied",
+}
 
 SCENARIOS = {
     "create": Scenario(_deliveries, _create, (*CREATION, "base_durable")),
@@ -266,4 +308,6 @@ SCENARIOS = {
     "back up by copy": Scenario(_with_one, _back_up_by_copy, ("file_copied",)),
     "restore": Scenario(_backed_up, _restore, RESTORING, NEW),
     "rebuild": Scenario(_lost, _rebuild, REBUILDING),
+    "purge": Scenario(_keeping, _purge, PURGING),
+    "upgrade": Scenario(_of_format_1, _upgrade, UPGRADING),
 }

@@ -15,7 +15,7 @@ import pytest
 
 import loadlock
 from ingest import derived
-from storage.errors import IntegrityError, LoadlockError, NoLake
+from storage.errors import IntegrityError, LoadlockError, NoLake, OlderLake
 from storage.points import POINTS, watched
 from tests.faults.nursery import Nursery
 from tests.faults.scenarios import BY_CHILD, ERRORS, SCENARIOS, TEARS, Fault
@@ -31,7 +31,7 @@ def seen(path: Path) -> tuple[int, ...]:
     try:
         with loadlock.open(path, read_only=True) as reader, reader.store.single_threaded():
             return tuple(reader.sql(COUNTS).fetchall()[0])
-    except (NoLake, IntegrityError):
+    except (NoLake, OlderLake, IntegrityError):
         return (0, 0, 0)
 
 

@@ -266,3 +266,18 @@ def test_sweep_spares_kept_payloads_and_what_was_put_aside(tmp_path: Path) -> No
         assert lake.repair()["whole"]
         assert lake.digest() == before
     sound(site.lake)
+
+
+def test_discarded_bytes_do_not_come_back(tmp_path: Path) -> None:
+    site = Site(tmp_path).deliver(SMALL)
+    with loadlock.open(site.lake) as lake:
+        [(name,)] = lake.sql("select quarantine_id from quarantine").fetchall()
+        lake.apply(lake.plan("discard", {"ids": [name], "reason": "noise"}), confirmed=True)
+        lake.compact(everything=True)
+        entry = lake.sql("select * from quarantine").fetchall()
+        for path in site.data("quarantine_log"):
+            harm(path, "missing")
+        assert lake.repair()["whole"]
+        assert lake.sql("select * from quarantine").fetchall() == entry
+        assert lake.store.rows("SELECT bytes FROM lake.main.quarantine_log") == [(None,)]
+    sound(site.lake)
