@@ -10,12 +10,12 @@ from ingest.errors import UsageError
 from loadlock import __version__
 from loadlock.console import assets, figures
 from loadlock.console.html import Html, chart, join, table, tag
-from loadlock.console.series import BUCKETS, WINDOWS, band, dictionaries, overlay
+from loadlock.console.series import WINDOWS, band, dictionaries, overlay
 from loadlock.lake import Lake
 from storage.errors import StoreDown
 
 CHARTS, OVERLAYS = 6, 4
-POINTS = 2 * BUCKETS
+POINTS = 800
 """A control chart shows so many points, the newest ones."""
 GAPS = 500
 

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingest.errors import UsageError
 from loadlock.console import assets, pages
 from loadlock.console.html import Html, finite, join, tag
+from loadlock.console.shelf import Shelf
 from loadlock.lake import Lake
 from loadlock.metrics import exposition
 from storage.errors import LoadlockError
@@ -139,7 +140,7 @@ def is_local(host: str) -> bool:
 
 def application(path: Path, *, names: frozenset[str] = frozenset(), token: str | None = None) -> Guard:
     """Return the console of the lake at ``path``; it answers to ``names`` and the loopback's."""
-    readers = Readers(path)
+    readers, shelf = Readers(path), Shelf()
 
     async def asked(request: Request) -> dict[str, str]:
         if request.method != "POST":
@@ -177,7 +178,7 @@ def application(path: Path, *, names: frozenset[str] = frozenset(), token: str |
         return Response(assets.plotly() if name == "plotly.js" else assets.own(name), media_type=ASSETS[name])
 
     metrics = answering(lambda lake, _: PlainTextResponse(exposition(lake), media_type="text/plain; version=0.0.4"))
-    overlay = answering(lambda lake, given: JSONResponse(finite(pages.overlay_document(lake, given))))
+    overlay = answering(lambda lake, given: JSONResponse(finite(pages.overlay_document(lake, given, shelf))))
     window = answering(lambda lake, given: RedirectResponse(pages.wafer_of(lake, given), 303))
     routes = [
         Route(where, showing(where, make), methods=["GET", "POST"] if where == "/sql" else ["GET"])

@@ -12,6 +12,7 @@ from ingest.sml import hex_dump
 from loadlock.console import figures, sqlbox
 from loadlock.console.html import Html, address, chart, field, join, link, shown, table, tag
 from loadlock.console.series import WINDOWS, dictionaries, overlay
+from loadlock.console.shelf import Shelf
 from loadlock.lake import Lake
 
 Asked = Mapping[str, str]
@@ -148,17 +149,19 @@ def _windows(lake: Lake, asked: Asked) -> list[dict[str, Any]]:
     )
 
 
-def overlay_document(lake: Lake, asked: Asked) -> dict[str, Any]:
-    """Return the overlay as plotly's JSON, of the stretch that was asked for."""
+def overlay_document(lake: Lake, asked: Asked, shelf: Shelf | None = None) -> dict[str, Any]:
+    """Return the overlay as plotly's JSON, of the stretch that was asked for; ``shelf`` holds what was read before."""
     low, high = number(asked, "from"), number(asked, "to")
     windows = _windows(lake, asked)
     span = None if low is None or high is None else (max(low, -1e12), min(high, 1e12))
     sensor = asked.get("sensor", "")
-    found = overlay(lake.store.connection, asked.get("tool", ""), sensor, [row["window_id"] for row in windows], span)
+    own = {row["window_id"] for row in windows if row["own"]}
+    ids = [row["window_id"] for row in windows]
+    found = overlay(lake.store.connection, asked.get("tool", ""), sensor, ids, span, marked=own, shelf=shelf)
     names = {row["window_id"]: " ".join(str(row[key]) for key in ("lot", "wafer", "step", "chamber") if row[key]) for row in windows}
-    figure = figures.overlay_chart(found["lines"], names, sensor, {row["window_id"] for row in windows if row["own"]})
-    drill = {"path": "/trace", "names": ["window", "trace", "seq", "at_us"], "query": {"tool": asked.get("tool", "")}}
-    return figure | {"drill": drill, "shown": found["shown"], "samples": found["samples"]}
+    figure = figures.overlay_chart(found["lines"], names, sensor, own)
+    drill = {"path": "/trace", "names": ["seq"], "clock": "at_us", "query": {"tool": asked.get("tool", "")}}
+    return figure | {"drill": drill, **{key: found[key] for key in ("shown", "samples", "counted")}}
 
 
 def wafer(lake: Lake, asked: Asked) -> Html:
@@ -185,17 +188,18 @@ def wafer(lake: Lake, asked: Asked) -> Html:
         field("step", "step", chosen.get("step"), ["", *steps]),
         field("other wafers", "others", chosen.get("others", "yes"), ["yes", "no"]),
     )
-    figure = overlay_document(lake, chosen)
-    text = f"{chosen['sensor']}: {figure['shown']:,} of {figure['samples']:,} samples. Drag to zoom in on finer points; "
-    drawn = chart(figure, text + "a double click goes back, a click on a point opens its message.", live=address("/overlay", chosen))
+    text = f"{chosen['sensor']}: each window from its start. Drag to zoom in on finer points; "
+    drawn = chart(
+        figures.figure([], "seconds since the window's start", chosen["sensor"], height=440),
+        text + "a double click goes back, a click on a point opens its message.",
+        live=address("/overlay", chosen),
+    )
     first = rows(
         lake,
-        "SELECT t.trace, t.seq, epoch_us(t.ts) AS at_us, t.ts, t.value, w.step, w.chamber "
-        "FROM traces t JOIN windows w ON t.window_id = "
-        "w.window_id AND t.tool = w.tool WHERE t.tool = ? AND w.tool = ? AND t.sensor = ? AND w.lot IS NOT DISTINCT FROM ? "
-        "AND w.wafer IS NOT DISTINCT FROM ? "
-        "QUALIFY row_number() OVER (PARTITION BY t.window_id ORDER BY t.ts, t.seq) = 1 ORDER BY t.ts LIMIT 50",
-        name,
+        "SELECT m.trace, m.seq, epoch_us(m.ts) AS at_us, m.ts, m.value, w.step, w.chamber FROM (SELECT window_id, "
+        "min({'ts': ts, 'seq': seq, 'trace': trace, 'value': value}) AS m FROM traces WHERE tool = ?1 AND sensor = ?2 AND window_id IN "
+        "(SELECT window_id FROM windows WHERE tool = ?1 AND lot IS NOT DISTINCT FROM ?3 AND wafer IS NOT DISTINCT FROM ?4) "
+        "GROUP BY window_id) t JOIN windows w ON t.window_id = w.window_id AND w.tool = ?1 ORDER BY m.ts LIMIT 50",
         name,
         chosen["sensor"],
         asked.get("lot"),

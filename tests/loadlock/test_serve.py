@@ -71,15 +71,17 @@ def test_all_pages_are_tested() -> None:
     assert set(PAGES) == {"/", "/tool", "/wafer", "/trace", "/quarantine", "/ledger", "/circuits", "/sql"}
 
 
-def test_from_a_point_to_the_bytes_of_its_message(client: TestClient, site: Any) -> None:
+def test_from_a_point_to_the_bytes_of_its_message(client: TestClient, site: Any, lake: Any) -> None:
     figure = client.get("/overlay", params=WAFER).json()
-    _window, trace, seq, at_us = figure["data"][-1]["customdata"][0]
-    assert figure["drill"]["names"] == ["window", "trace", "seq", "at_us"]
+    line = figure["data"][-1]
+    trace, seq, at_us = line["meta"]["trace"], line["customdata"][0], line["meta"]["start_us"] + round(line["x"][0] * 1e6)
+    assert (figure["drill"]["names"], figure["drill"]["clock"]) == (["seq"], "at_us")
     page = client.get("/trace", params={"tool": "P1", "trace": trace, "seq": seq, "at_us": at_us}).text
-    line = next(row for row in site.rows(range(2)) if f",{seq // 1_000_000 % 86400}," in row or ",W1,main," in row)
-    assert line in page.replace("&#x27;", "'")
-    assert line.encode()[:16].hex(" ") in page
-    moved = client.get("/window", params={"window": _window, "sensor": "PRESSURE"}, follow_redirects=False)
+    row = next(row for row in site.rows(range(2)) if f",{seq // 1_000_000 % 86400}," in row or ",W1,main," in row)
+    assert row in page.replace("&#x27;", "'")
+    assert row.encode()[:16].hex(" ") in page
+    ((window,),) = lake.sql("SELECT window_id FROM windows WHERE wafer = 'W1' AND step = 'main'").fetchall()
+    moved = client.get("/window", params={"window": window, "sensor": "PRESSURE"}, follow_redirects=False)
     assert (moved.status_code, moved.headers["location"]) == (303, "/wafer?tool=P1&wafer=W1&step=main&sensor=PRESSURE")
 
 
