@@ -16,7 +16,7 @@ function layoutOf(figure) {
   return Object.assign({}, figure.layout, {
     font: own.font, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 64, r: 16, t: 30, b: 56 }, hovermode: "closest",
     modebar: { bgcolor: "rgba(0,0,0,0)", color: own.font.color },
-    legend: { orientation: "h", y: -0.3 }, xaxis: Object.assign({}, axis, figure.layout.xaxis), yaxis: Object.assign({}, axis, figure.layout.yaxis),
+    legend: { orientation: "h", y: -0.3 }, showlegend: figure.layout.showlegend !== false && innerWidth > 600, xaxis: Object.assign({}, axis, figure.layout.xaxis), yaxis: Object.assign({}, axis, figure.layout.yaxis),
   });
 }
 
@@ -56,6 +56,7 @@ function follow(plot, figure) {
 async function draw(plot) {
   const figure = JSON.parse(plot.querySelector("script").textContent);
   await Plotly.newPlot(plot, figure.data, layoutOf(figure), { responsive: true, displaylogo: false });
+  plot.dataset.height = plot.layout.height;
   if (plot.dataset.live) await follow(plot, figure);
   plot.on("plotly_click", event => {
     const point = event.points[0], drill = figure.drill;
@@ -70,7 +71,9 @@ async function draw(plot) {
 }
 
 const plots = [...document.querySelectorAll(".plot")];
-const dye = () => plots.forEach(plot => Plotly.relayout(plot, look()));
+// Paper is 700 pixels wide, and three charts fit on a page.
+const dye = () => plots.forEach(plot => Plotly.relayout(plot, Object.assign(look(),
+  printing.matches ? { width: 680, height: Math.min(plot.dataset.height, 240), autosize: false } : { width: null, height: plot.dataset.height, autosize: true })));
 plots.forEach(draw);
 dark.addEventListener("change", dye);
 printing.addEventListener("change", dye);
