@@ -7,29 +7,27 @@ import numpy as np
 from kernels.jit import kernel
 
 KEPT = 6
-"""The most samples that one bucket keeps: first, last, least, greatest, and one at each side that breaks the line."""
+"""The most samples that one cell keeps: first, last, least, greatest, and one at each side that breaks the line."""
 
 
 @kernel
-def extremes(time_us, values, buckets):
-    """Return the places (int64, ascending) of the samples that stay when ``n`` of them are drawn in ``buckets`` stretches of equal time.
+def extremes(time_us, values, cell_us):
+    """Return the places (int64, ascending) of the samples that stay when ``n`` of them are drawn, a cell of time ``cell_us`` (> 0) wide.
 
-    ``time_us``: int64 (n,), ascending, spanning less than 2**63; ``values``: float64 (n,), where NaN breaks the line. A bucket keeps its
-    first and last sample, the first least and the first greatest of its numbers, and the first and last of its NaNs. Among samples of
-    about ``KEPT`` a bucket all stay. The picture is that of min-max downsampling (Jugel et al., M4, VLDB 2014), with gaps.
+    ``time_us``: int64 (n,), ascending; cells begin at multiples of ``cell_us``. ``values``: float64 (n,), where NaN breaks the line.
+    A cell keeps its first and last sample, the first least and the first greatest of its numbers, and the first and last of its NaNs.
+    Cells nest: what is kept of cells of 8 us is all that cells of 16 us need. The picture is that of min-max downsampling (Jugel et al.,
+    M4, VLDB 2014), with gaps.
     """
     n = len(time_us)
-    if n <= KEPT * buckets:
-        return np.arange(n)
-    width = (time_us[n - 1] - time_us[0]) // buckets + 1
-    out = np.empty(KEPT * buckets, np.int64)
+    out = np.empty(n, np.int64)
     size = 0
     begin = 0
     while begin < n:
-        bucket = (time_us[begin] - time_us[0]) // width
+        cell = time_us[begin] // cell_us
         least = greatest = gap = gap_end = -1
         i = begin
-        while i < n and (time_us[i] - time_us[0]) // width == bucket:
+        while i < n and time_us[i] // cell_us == cell:
             value = values[i]
             if np.isnan(value):
                 if gap < 0:
@@ -53,4 +51,4 @@ def extremes(time_us, values, buckets):
             size += 1
             last = following
         begin = i
-    return out[:size]
+    return out[:size].copy()

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from ingest.errors import UsageError
 from loadlock import __version__
 from loadlock.console import assets, figures
-from loadlock.console.html import Html, chart, join, table, tag
-from loadlock.console.series import BUCKETS, WINDOWS, band, dictionaries, overlay
+from loadlock.console.html import Html, chart, join, percent, shown, table, tag
+from loadlock.console.series import WINDOWS, band, dictionaries, overlay
 from loadlock.lake import Lake
 from storage.errors import StoreDown
 
 CHARTS, OVERLAYS = 6, 4
-POINTS = 2 * BUCKETS
+POINTS = 800
 """A control chart shows so many points, the newest ones."""
 GAPS = 500
 
@@ -94,6 +94,7 @@ def _head(lake: Lake, wishes: Wishes) -> Html:
     status = lake.status()
     tools = [tool for tool in status["tools"] if wishes.tool in (None, tool["tool"])]
     names = ("tool", "rows", "last_ts", "gaps", "conflicts", "quarantined", "circuit")
+    tools = [tool | {"last_ts": (tool["last_ts"] or "")[:19].replace("T", " ")} for tool in tools]
     written = f"Written at {lake.store.clock():%Y-%m-%d %H:%M:%S} UTC by loadlock {__version__} from {lake.path.name}, "
     written += f"ledger entry {status['last_entry']['seq']}. All times are UTC."
     heads = [name.replace("_ts", " sample") for name in names]
@@ -104,7 +105,8 @@ def _quality(lake: Lake, wishes: Wishes) -> Iterator[Html]:
     yield tag("h2", "Data quality per tool and day")
     names = ("tool", "day", "payloads", "bytes_in", "records", "duplicate_share", "conflict_share", "quarantined_share")
     found = _rows(lake, f"SELECT {', '.join(names)} FROM data_quality(tool := ?) ORDER BY day DESC, tool LIMIT 1000", wishes.tool)
-    yield table("By day of commit", [name.replace("_", " ") for name in names], [list(row.values()) for row in found])
+    days = [[percent(value) if key.endswith("_share") else value for key, value in row.items()] for row in found]
+    yield table("By day of commit", [name.removesuffix("_share").replace("_", " ") for name in names], days)
 
 
 def _gaps(lake: Lake, wishes: Wishes) -> Iterator[Html]:
@@ -151,7 +153,7 @@ def _charts(lake: Lake, moved: list[dict[str, Any]]) -> Iterator[Html]:
     for series in moved:
         points = _rows(lake, _POINTS, *(series[name] for name in ("tool", "sensor", "chamber", "trace", "recipe", "step")))[-POINTS:]
         broken = sum(any(point[f"rule_{rule}"] for rule in (1, 2, 3, 4)) for point in points)
-        text = f"{_named(series)}: mean of each window, moved by {series['moved']:.3g} robust sigmas; "
+        text = f"{_named(series)}: mean of each window, moved by {shown(series['moved'])} robust sigmas; "
         text += f"{broken} of {len(points)} points break a rule."
         yield chart(figures.control_chart(points, series["sensor"]), text)
 

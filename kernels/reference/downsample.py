@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-KEPT = 6
 
-
-def extremes(time_us: np.ndarray, values: np.ndarray, buckets: int) -> np.ndarray:
+def extremes(time_us: np.ndarray, values: np.ndarray, cell_us: int) -> np.ndarray:
     """Return the places of the samples that stay."""
-    if len(time_us) <= KEPT * buckets:
-        return np.arange(len(time_us))
-    since = time_us - time_us[0]
-    bucket = since // (int(since[-1]) // buckets + 1)
+    cell = time_us // cell_us
     kept: set[int] = set()
-    for number in np.unique(bucket):
-        places = np.flatnonzero(bucket == number)
+    for number in np.unique(cell):
+        places = np.flatnonzero(cell == number)
         own = values[places]
         kept |= {int(places[0]), int(places[-1])}
         missing = places[np.isnan(own)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 from pathlib import Path
 
 from loadlock.commands.shared import lake_path, open_lake
@@ -18,6 +19,7 @@ def serve(options: argparse.Namespace) -> int:
 
     from ingest.errors import UsageError
     from loadlock.console.app import application, is_local
+    from storage.errors import Busy
 
     open_lake(options).close()  # an error of the lake is told now and not by the first page
     token = os.environ.get("LOADLOCK_TOKEN") or None
@@ -31,9 +33,14 @@ def serve(options: argparse.Namespace) -> int:
     if token is not None and len(token) < SHORTEST:
         raise UsageError(f"the token has less than {SHORTEST} characters")
     app = application(lake_path(options), names=frozenset({options.host, *options.name}), token=token)
-    say(
-        f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}/ shows {lake_path(options)}; Ctrl-C ends it",
-        "serving",
-    )
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", server_header=False)
+    try:
+        listening = socket.create_server((options.host, options.port), family=socket.AF_INET6 if ":" in options.host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise Busy(
+            f"can't listen on {options.host}, port {options.port} ({error}); give another with --port N or --host ADDRESS"
+        ) from error
+    with listening:
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        say(f"http://{host}:{listening.getsockname()[1]}/ shows {lake_path(options)}; Ctrl-C ends it", "serving")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(sockets=[listening])
     return 0

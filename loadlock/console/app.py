@@ -17,14 +17,17 @@ from urllib.parse import parse_qsl
 import duckdb
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.errors import UsageError
-from loadlock.console import assets, pages
+from loadlock.console import assets, pages, wafers
 from loadlock.console.html import Html, finite, join, tag
+from loadlock.console.parts import Asked
+from loadlock.console.shelf import Shelf
 from loadlock.lake import Lake
 from loadlock.metrics import exposition
 from storage.errors import LoadlockError
@@ -42,6 +45,9 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+
+KEPT = "private, max-age=31536000, immutable"
+"""Browsers may keep what does not change: the addresses of assets name the version."""
 
 ASSETS = {"plotly.js": "text/javascript", "console.js": "text/javascript", "console.css": "text/css"}
 
@@ -97,7 +103,9 @@ class Guard:
 
         async def sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *((key.encode(), value.encode()) for key, value in HEADERS.items())]
+                own = dict(message.get("headers", ()))
+                ours = ((key.encode(), value.encode()) for key, value in HEADERS.items())
+                message["headers"] = [*message.get("headers", ()), *(item for item in ours if item[0] not in own)]
             await send(message)
 
         refused = self._refusal(Request(scope))
@@ -139,7 +147,7 @@ def is_local(host: str) -> bool:
 
 def application(path: Path, *, names: frozenset[str] = frozenset(), token: str | None = None) -> Guard:
     """Return the console of the lake at ``path``; it answers to ``names`` and the loopback's."""
-    readers = Readers(path)
+    readers, shelf = Readers(path), Shelf()
 
     async def asked(request: Request) -> dict[str, str]:
         if request.method != "POST":
@@ -151,7 +159,7 @@ def application(path: Path, *, names: frozenset[str] = frozenset(), token: str |
                 raise UsageError(f"more than {BODY_BYTES:,} bytes")
         return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
-    def answering(make: Callable[[Lake, pages.Asked], Response]) -> Callable[[Request], Any]:
+    def answering(make: Callable[[Lake, Asked], Response]) -> Callable[[Request], Any]:
         def answer(given: dict[str, str]) -> Response:
             with readers.one() as lake:
                 return make(lake, given)
@@ -167,24 +175,34 @@ def application(path: Path, *, names: frozenset[str] = frozenset(), token: str |
 
         return endpoint
 
-    def showing(where: str, make: Callable[[Lake, pages.Asked], Html]) -> Callable[[Request], Any]:
+    def showing(where: str, make: Callable[[Lake, Asked], Html]) -> Callable[[Request], Any]:
         return answering(lambda lake, given: _page(pages.PAGES[where][0] or given.get("tool", ""), where, make(lake, given)))
 
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in ASSETS:
             return PlainTextResponse("no such file", 404)
-        return Response(assets.plotly() if name == "plotly.js" else assets.own(name), media_type=ASSETS[name])
+        content = assets.plotly() if name == "plotly.js" else assets.own(name)
+        return Response(content, media_type=ASSETS[name], headers={"cache-control": KEPT})
 
     metrics = answering(lambda lake, _: PlainTextResponse(exposition(lake), media_type="text/plain; version=0.0.4"))
-    overlay = answering(lambda lake, given: JSONResponse(finite(pages.overlay_document(lake, given))))
-    window = answering(lambda lake, given: RedirectResponse(pages.wafer_of(lake, given), 303))
+    overlay = answering(lambda lake, given: JSONResponse(finite(wafers.overlay_document(lake, given, shelf))))
+    window = answering(lambda lake, given: RedirectResponse(wafers.wafer_of(lake, given), 303))
     routes = [
         Route(where, showing(where, make), methods=["GET", "POST"] if where == "/sql" else ["GET"])
         for where, (_, make) in pages.PAGES.items()
     ]
     routes += [Route("/metrics", metrics), Route("/overlay", overlay), Route("/window", window), Route("/assets/{name}", asset)]
-    return Guard(Starlette(routes=routes), LOCAL | {name.lower() for name in names}, token)
+
+    async def absent(request: Request, _error: Exception) -> Response:
+        return _page("Not found", request.url.path, join([tag("h1", "That is not there"), tag("p", "No page has this address.")]), 404)
+
+    site = GZipMiddleware(Starlette(routes=routes, exception_handlers={404: absent}), minimum_size=2000, compresslevel=5)
+    return Guard(site, LOCAL | {name.lower() for name in names}, token)
+
+
+def _asset(name: str) -> str:
+    return f"/assets/{name}?{assets.version()}"
 
 
 def _page(title: str, where: str, body: Html, status: int = 200) -> Response:
@@ -198,12 +216,12 @@ def _page(title: str, where: str, body: Html, status: int = 200) -> Response:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"{title} - loadlock"),
-        tag("link", rel="stylesheet", href="/assets/console.css"),
+        tag("link", rel="stylesheet", href=_asset("console.css")),
         tag("link", rel="icon", href="data:,"),
     )
     top = tag("header", tag("strong", "loadlock"), tag("nav", tag("ul", *items), aria_label="Pages"))
     charts = 'class="plot"' in body
-    scripts = [tag("script", src=f"/assets/{name}") for name in ("plotly.js", "console.js")] if charts else []
+    scripts = [tag("script", src=_asset(name)) for name in ("plotly.js", "console.js")] if charts else []
     skip = tag("a", "Skip to the content", href="#main", class_="skip")
     foot = tag("footer", "All times are UTC. Nothing here changes the lake.")
     page = tag("html", head, tag("body", skip, top, tag("main", body, id="main", tabindex="-1"), foot, *scripts), lang="en")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib.resources import files
 
@@ -10,6 +11,12 @@ from importlib.resources import files
 def own(name: str) -> str:
     """Return a file of this package."""
     return files("loadlock.console").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def version() -> str:
+    """Return what changes when one of the files does."""
+    return hashlib.sha256("".join((own("console.css"), own("console.js"), plotly())).encode()).hexdigest()[:16]
 
 
 @cache

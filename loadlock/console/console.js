@@ -16,7 +16,7 @@ function layoutOf(figure) {
   return Object.assign({}, figure.layout, {
     font: own.font, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 64, r: 16, t: 30, b: 56 }, hovermode: "closest",
     modebar: { bgcolor: "rgba(0,0,0,0)", color: own.font.color },
-    legend: { orientation: "h", y: -0.3 }, xaxis: Object.assign({}, axis, figure.layout.xaxis), yaxis: Object.assign({}, axis, figure.layout.yaxis),
+    legend: { orientation: "h", y: -0.3 }, showlegend: figure.layout.showlegend !== false && innerWidth > 600, xaxis: Object.assign({}, axis, figure.layout.xaxis), yaxis: Object.assign({}, axis, figure.layout.yaxis),
   });
 }
 
@@ -27,15 +27,17 @@ function follow(plot, figure) {
     if (pending) pending.abort();
     pending = new AbortController();
     const url = plot.dataset.live + (low === null ? "" : `&from=${low}&to=${high}`);
+    state.textContent = "Reading samples...";
     try {
       const answer = await fetch(url, { signal: pending.signal });
-      if (!answer.ok) throw new Error(answer.statusText);
+      if (!answer.ok) throw new Error(answer.status === 503 ? "it took too long; choose fewer wafers" : answer.statusText);
       const fresh = await answer.json();
+      figure.drill = fresh.drill;
       plot.dataset.busy = "1";
       const layout = Object.assign({}, plot.layout);
       await Plotly.react(plot, fresh.data, layout, { responsive: true, displaylogo: false });
       delete plot.dataset.busy;
-      state.textContent = `${fresh.shown.toLocaleString()} of ${fresh.samples.toLocaleString()} samples drawn` +
+      state.textContent = `${fresh.shown.toLocaleString("en")} of ${fresh.counted ? "" : "about "}${fresh.samples.toLocaleString("en")} samples drawn` +
         (low === null ? "." : ` between ${low.toFixed(2)} and ${high.toFixed(2)} s.`);
       plot.dataset.drawn = `${fresh.shown}/${fresh.samples}`;
     } catch (error) {
@@ -48,24 +50,30 @@ function follow(plot, figure) {
     else if ("xaxis.range[0]" in change) refine(Number(change["xaxis.range[0]"]), Number(change["xaxis.range[1]"]));
     else if (change["xaxis.range"]) refine(Number(change["xaxis.range"][0]), Number(change["xaxis.range"][1]));
   });
+  return refine(null, null);
 }
 
 async function draw(plot) {
   const figure = JSON.parse(plot.querySelector("script").textContent);
   await Plotly.newPlot(plot, figure.data, layoutOf(figure), { responsive: true, displaylogo: false });
-  if (plot.dataset.live) follow(plot, figure);
-  if (figure.drill) plot.on("plotly_click", event => {
-    const point = event.points[0];
-    if (point.customdata === undefined) return;
-    const query = new URLSearchParams(figure.drill.query);
-    [].concat(point.customdata).forEach((value, i) => query.set(figure.drill.names[i], value));
-    location.assign(`${figure.drill.path}?${query}`);
+  plot.dataset.height = plot.layout.height;
+  if (plot.dataset.live) await follow(plot, figure);
+  plot.on("plotly_click", event => {
+    const point = event.points[0], drill = figure.drill;
+    if (!drill || point.customdata === undefined) return;
+    const query = new URLSearchParams(drill.query), meta = point.data.meta || {};
+    [].concat(point.customdata).forEach((value, i) => query.set(drill.names[i], value));
+    if (meta.trace !== undefined) query.set("trace", meta.trace);
+    if (drill.clock) query.set(drill.clock, meta.start_us + Math.round(point.x * 1e6));
+    location.assign(`${drill.path}?${query}`);
   });
   plot.dataset.ready = "1";
 }
 
 const plots = [...document.querySelectorAll(".plot")];
-const dye = () => plots.forEach(plot => Plotly.relayout(plot, look()));
+// Paper is 700 pixels wide, and three charts fit on a page.
+const dye = () => plots.forEach(plot => Plotly.relayout(plot, Object.assign(look(),
+  printing.matches ? { width: 680, height: Math.min(plot.dataset.height, 240), autosize: false } : { width: null, height: plot.dataset.height, autosize: true })));
 plots.forEach(draw);
 dark.addEventListener("change", dye);
 printing.addEventListener("change", dye);

@@ -54,16 +54,18 @@ def control_chart(points: Sequence[dict[str, Any]], sensor: str) -> dict[str, An
 def overlay_chart(lines: Sequence[dict[str, Any]], names: dict[int, str], sensor: str, marked: set[int]) -> dict[str, Any]:
     """Return lines of windows on one clock; those in ``marked`` in colour, the others grey behind them, or all in colour without any."""
     traces: list[Trace] = []
+    several = len({line["trace"] for line in lines}) > 1
     for i, line in enumerate(sorted(lines, key=lambda line: line["window"] in marked)):
         plain = bool(marked) and line["window"] not in marked
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": _plain(names[line["window"]]),
+                "name": _plain(names[line["window"]] + (f" trace {line['trace']}" if several else "")),
                 "x": line["x"],
                 "y": line["y"],
-                "customdata": [[line["window"], line["trace"], seq, at] for seq, at in zip(line["seq"], line["at"], strict=True)],
+                "customdata": line["seq"],
+                "meta": {"trace": line["trace"], "start_us": line["start_us"]},
                 "line": {"color": GREY if plain else PALETTE[i % len(PALETTE)], "width": 1 if plain else 1.8},
             }
         )

@@ -6,7 +6,7 @@ import html
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -52,6 +52,11 @@ def shown(value: object) -> str:
     return bytes(value).hex(" ") if isinstance(value, bytes | bytearray | memoryview) else str(value)
 
 
+def percent(share: float | None) -> str:
+    """Return a share of one as people read it."""
+    return "" if share is None else f"{100 * share:.3g} %"
+
+
 def link(text: object, path: str, parameters: Mapping[str, object] | None = None) -> Html:
     """Return a link; parameters that are ``None`` are left out."""
     return tag("a", text, href=address(path, parameters or {}))
@@ -67,13 +72,18 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     """Return a table with caption and column headers, of at most ``most`` rows; that there are more is said."""
     if not rows:
         return tag("p", f"{caption}: none.", class_="none")
-    numbers = (int, float)
-    kinds = ["number" if isinstance(cell, numbers) else None for cell in rows[0]]
+    kinds = [_kind(cell) for cell in rows[0]]
     head = tag("tr", *(tag("th", name, scope="col", class_=kind) for name, kind in zip(columns, kinds, strict=True)))
-    body = [tag("tr", *(tag("td", cell, class_="number" if isinstance(cell, numbers) else None) for cell in row)) for row in rows[:most]]
+    body = [tag("tr", *(tag("td", cell, class_=_kind(cell)) for cell in row)) for row in rows[:most]]
     more = tag("p", f"{len(rows) - most:,} more rows are not shown.", class_="none") if len(rows) > most else None
     grid = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
     return join([tag("div", grid, class_="scroll", role="region", aria_label=caption, tabindex="0"), more])
+
+
+def _kind(cell: object) -> str | None:
+    if isinstance(cell, int | float) or (isinstance(cell, str) and cell.endswith(" %")):
+        return "number"
+    return "moment" if isinstance(cell, date) else None
 
 
 def data(document: object, **attributes: object) -> Html:

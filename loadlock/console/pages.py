@@ -2,58 +2,55 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from ingest.errors import UsageError
 from ingest.sml import hex_dump
 from loadlock.console import figures, sqlbox
-from loadlock.console.html import Html, address, chart, field, join, link, shown, table, tag
-from loadlock.console.series import WINDOWS, dictionaries, overlay
+from loadlock.console.html import Html, chart, field, join, link, percent, shown, table, tag
+from loadlock.console.parts import HEX_BYTES, Asked, cards, form_of, known_tool, number, rows
+from loadlock.console.wafers import trace, wafer
 from loadlock.lake import Lake
+from loadlock.render import span
 
-Asked = Mapping[str, str]
 PAGE = 100
-HEX_BYTES = 4096
+CELL = 2000
+"""Characters or bytes of a cell of an answer that are shown."""
 SQL_ASKED = "SELECT tool, sensor, count(*) AS n, avg(mean) AS mean FROM features GROUP BY ALL ORDER BY ALL"
 
 
-def rows(lake: Lake, query: str, *parameters: Any) -> list[dict[str, Any]]:
-    """Return the rows of ``query``."""
-    return dictionaries(lake.store.connection, query, list(parameters))
-
-
-def number(asked: Asked, name: str, otherwise: float | None = None) -> float | None:
-    """Return a number that was asked for."""
-    if not asked.get(name):
-        return otherwise
-    try:
-        value = float(asked[name])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(f"{name}: '{asked[name]}' is no number")
-    return value
-
-
-def _form(path: str, *fields: Html, button: str = "Show", method: str = "get") -> Html:
-    return tag("form", *fields, tag("button", button, type="submit"), action=path, method=method)
-
-
-def _cards(values: Mapping[str, object]) -> Html:
-    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in values.items()), class_="cards")
+def _alarming(text: object, alarming: bool) -> object:
+    return tag("span", text, class_="alarm") if alarming else text
 
 
 def fleet(lake: Lake, _asked: Asked) -> Html:
     """Return all tools at a glance."""
     status = lake.status()
-    cards = {"tools": len(status["tools"]), "samples": status["rows"]["traces"], "windows": status["rows"]["windows"]}
-    cards |= {"gaps": status["rows"]["gaps"], "open quarantine": status["quarantine"]["open"], "ledger entry": status["last_entry"]["seq"]}
-    names = ("tool", "rows", "last_ts", "samples_per_s", "lag_s", "gaps", "conflicts", "quarantined", "circuit")
-    tools = [[link(tool["tool"], "/tool", {"tool": tool["tool"]}), *(tool[name] for name in names[1:])] for tool in status["tools"]]
+    counts = {"tools": len(status["tools"]), "samples": status["rows"]["traces"], "windows": status["rows"]["windows"]}
+    counts |= {
+        "gaps": status["rows"]["gaps"],
+        "open quarantine": status["quarantine"]["open"],
+        "ledger entry": status["last_entry"]["seq"],
+    }
+    names = ("tool", "samples", "last sample", "arrived", "samples a second", "lag", "gaps", "conflicts", "quarantined", "circuit")
+    tools = [
+        [
+            link(tool["tool"], "/tool", {"tool": tool["tool"]}),
+            tool["rows"],
+            (tool["last_ts"] or "")[:19].replace("T", " "),
+            f"{span(tool['silent_s'])} ago" if tool["silent_s"] is not None else "",
+            tool["samples_per_s"],
+            span(tool["lag_s"]),
+            *(tool[name] for name in names[6:-1]),
+            _alarming(tool["circuit"], tool["circuit"] != "closed"),
+        ]
+        for tool in status["tools"]
+    ]
     quality = rows(lake, "SELECT * FROM data_quality() ORDER BY day DESC, tool LIMIT 60")
+    shares = {"duplicate_share", "conflict_share", "quarantined_share"}
+    days = [[percent(value) if key in shares else value for key, value in row.items()] for row in quality]
     heads = (
         "tool",
         "day",
@@ -69,16 +66,16 @@ def fleet(lake: Lake, _asked: Asked) -> Html:
     return join(
         [
             tag("h1", "Fleet"),
-            _cards(cards),
-            table("Tools", [name.replace("_", " ") for name in names], tools),
-            table("Data quality by tool and day of commit", heads, [list(row.values()) for row in quality]),
+            cards(counts),
+            table("Tools", names, tools) if tools else tag("p", "Nothing came in yet: loadlock ingest DIR brings it in.", class_="none"),
+            table("Data quality by tool and day of commit", heads, days),
         ]
     )
 
 
 def tool(lake: Lake, asked: Asked) -> Html:
     """Return one tool: a control chart, what drifts, wafers and gaps."""
-    name, sensor = asked.get("tool", ""), asked.get("sensor", "")
+    name, sensor = known_tool(lake, asked), asked.get("sensor", "")
     sensors = [row["sensor"] for row in rows(lake, "SELECT DISTINCT sensor FROM features WHERE tool = ? ORDER BY ALL", name)]
     steps = [row["step"] for row in rows(lake, "SELECT DISTINCT step FROM windows WHERE tool = ? AND step IS NOT NULL ORDER BY ALL", name)]
     drifting = rows(lake, "SELECT chamber, recipe, step, sensor, n, slope_per_day, change_sigmas FROM drift(?) LIMIT 50", name)
@@ -87,7 +84,7 @@ def tool(lake: Lake, asked: Asked) -> Html:
     hidden = tag("input", type="hidden", name="tool", value=name)
     parts = [
         tag("h1", f"Tool {name}"),
-        _form("/tool", hidden, field("sensor", "sensor", sensor, sensors), field("step", "step", step, ["", *steps])),
+        form_of("/tool", hidden, field("sensor", "sensor", sensor, sensors), field("step", "step", step, ["", *steps])),
     ]
     points = rows(lake, "FROM spc(?, ?, step := ?)", name, sensor, step)[-2000:]
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -125,157 +122,6 @@ def tool(lake: Lake, asked: Asked) -> Html:
     return join(parts)
 
 
-def wafer_of(lake: Lake, asked: Asked) -> str:
-    """Return the address of the wafer's page that holds a window."""
-    found = rows(lake, "SELECT tool, lot, wafer, step FROM windows WHERE window_id = ?", int(number(asked, "window", 0) or 0))
-    if not found:
-        raise UsageError("no such window")
-    return address("/wafer", found[0] | {"sensor": asked.get("sensor")})
-
-
-def _windows(lake: Lake, asked: Asked) -> list[dict[str, Any]]:
-    """Return the windows of the wafer, then others of the same step, newest first."""
-    return rows(
-        lake,
-        "SELECT *, lot IS NOT DISTINCT FROM ?2 AND wafer IS NOT DISTINCT FROM ?3 AS own FROM windows WHERE tool = ?1 AND (?4 IS NULL "
-        "OR step = ?4) AND (own OR ?5) ORDER BY own DESC, started_at DESC LIMIT ?6",
-        asked.get("tool", ""),
-        asked.get("lot"),
-        asked.get("wafer"),
-        asked.get("step") or None,
-        bool(asked.get("step")) and asked.get("others") != "no",
-        WINDOWS,
-    )
-
-
-def overlay_document(lake: Lake, asked: Asked) -> dict[str, Any]:
-    """Return the overlay as plotly's JSON, of the stretch that was asked for."""
-    low, high = number(asked, "from"), number(asked, "to")
-    windows = _windows(lake, asked)
-    span = None if low is None or high is None else (max(low, -1e12), min(high, 1e12))
-    sensor = asked.get("sensor", "")
-    found = overlay(lake.store.connection, asked.get("tool", ""), sensor, [row["window_id"] for row in windows], span)
-    names = {row["window_id"]: " ".join(str(row[key]) for key in ("lot", "wafer", "step", "chamber") if row[key]) for row in windows}
-    figure = figures.overlay_chart(found["lines"], names, sensor, {row["window_id"] for row in windows if row["own"]})
-    drill = {"path": "/trace", "names": ["window", "trace", "seq", "at_us"], "query": {"tool": asked.get("tool", "")}}
-    return figure | {"drill": drill, "shown": found["shown"], "samples": found["samples"]}
-
-
-def wafer(lake: Lake, asked: Asked) -> Html:
-    """Return one wafer: the traces of a sensor over those of others, and which sensors moved."""
-    name = asked.get("tool", "")
-    moved = rows(
-        lake,
-        "SELECT sensor, step, chamber, value, center, z FROM wafer_z(?, lot := ?, wafer := ?) LIMIT 60",
-        name,
-        asked.get("lot"),
-        asked.get("wafer"),
-    )
-    sensors = sorted(
-        {row["sensor"] for row in moved} | {r["sensor"] for r in rows(lake, "SELECT DISTINCT sensor FROM features WHERE tool = ?", name)}
-    )
-    chosen = {key: asked[key] for key in ("tool", "lot", "wafer", "step", "others") if asked.get(key)}
-    chosen["sensor"] = asked.get("sensor") or (moved[0]["sensor"] if moved else "")
-    steps = [r["step"] for r in rows(lake, "SELECT DISTINCT step FROM windows WHERE tool = ? AND step IS NOT NULL ORDER BY ALL", name)]
-    hidden = [tag("input", type="hidden", name=key, value=chosen[key]) for key in ("tool", "lot", "wafer") if key in chosen]
-    form = _form(
-        "/wafer",
-        *hidden,
-        field("sensor", "sensor", chosen["sensor"], sensors),
-        field("step", "step", chosen.get("step"), ["", *steps]),
-        field("other wafers", "others", chosen.get("others", "yes"), ["yes", "no"]),
-    )
-    figure = overlay_document(lake, chosen)
-    text = f"{chosen['sensor']}: {figure['shown']:,} of {figure['samples']:,} samples. Drag to zoom in on finer points; "
-    drawn = chart(figure, text + "a double click goes back, a click on a point opens its message.", live=address("/overlay", chosen))
-    first = rows(
-        lake,
-        "SELECT t.trace, t.seq, epoch_us(t.ts) AS at_us, t.ts, t.value, w.step, w.chamber "
-        "FROM traces t JOIN windows w ON t.window_id = "
-        "w.window_id AND t.tool = w.tool WHERE t.tool = ? AND w.tool = ? AND t.sensor = ? AND w.lot IS NOT DISTINCT FROM ? "
-        "AND w.wafer IS NOT DISTINCT FROM ? "
-        "QUALIFY row_number() OVER (PARTITION BY t.window_id ORDER BY t.ts, t.seq) = 1 ORDER BY t.ts LIMIT 50",
-        name,
-        name,
-        chosen["sensor"],
-        asked.get("lot"),
-        asked.get("wafer"),
-    )
-    reached = [
-        [
-            link(f"message {r['seq']}", "/trace", {"tool": name, "trace": r["trace"], "seq": r["seq"], "at_us": r["at_us"]}),
-            r["ts"],
-            r["step"],
-            r["chamber"],
-            r["value"],
-        ]
-        for r in first
-    ]
-    z = [
-        [link(r["sensor"], "/wafer", chosen | {"sensor": r["sensor"], "step": r["step"]}), *(v for k, v in r.items() if k != "sensor")]
-        for r in moved
-    ]
-    title = " ".join(filter(None, ("Wafer", asked.get("lot"), asked.get("wafer"), "on", name)))
-    return join(
-        [
-            tag("h1", title),
-            form,
-            drawn,
-            table("Sensors that moved, in robust sigmas", ("sensor", "step", "chamber", "value", "center", "z"), z),
-            table("First message of each window", ("message", "time", "step", "chamber", "value"), reached),
-        ]
-    )
-
-
-def trace(lake: Lake, asked: Asked) -> Html:
-    """Lead from a sample to its bytes: values, payload, ledger entry, the message as text and hex."""
-    at_us, seq = number(asked, "at_us"), number(asked, "seq", 0)
-    try:
-        at = None if at_us is None else datetime(1970, 1, 1) + timedelta(microseconds=int(at_us))
-        found = lake.trace(asked.get("tool", ""), asked.get("trace", ""), int(seq or 0), at=at)
-    except OverflowError:
-        raise UsageError("no such time or sequence number") from None
-    parts = [tag("h1", f"Record {int(seq or 0)} of {asked.get('tool', '')}, trace {asked.get('trace', '')}")]
-    for record in found[:20]:
-        payload, entry = record["payload"], record["ledger"]
-        facts = {
-            "outcome": record["outcome"],
-            "time": record["ts"],
-            "chamber": record["chamber"],
-            "stream": record["stream"],
-            "payload": payload["payload_id"],
-            "source": payload.get("source"),
-            "SHA-256": payload.get("sha256"),
-            "bytes": f"{record['byte_start']} to {record.get('byte_stop', '?')}",
-            "ledger entry": entry.get("seq"),
-            "entry's hash": entry.get("hash"),
-        }
-        parts.append(
-            table(
-                "Where it came from",
-                ("what", "value"),
-                [
-                    [key, shown(value) if key != "ledger entry" else link(f"{value}", "/ledger", {"before": (value or 0) + 1})]
-                    for key, value in facts.items()
-                ],
-            )
-        )
-        if record.get("hex"):
-            parts.append(tag("h2", "The message"))
-            parts.append(tag("pre", record["message"][:200_000], tabindex="0"))
-            parts.append(tag("h2", "Its bytes"))
-            parts.append(
-                tag("pre", "\n".join(hex_dump(bytes.fromhex(record["hex"])[:HEX_BYTES], record["byte_start"])), tabindex="0", id="bytes")
-            )
-        else:
-            parts.append(
-                tag("p", "Its bytes are not at hand: the delivered file is not where it was, and the lake keeps no copy.", class_="none")
-            )
-        values = [[sample["position"], sample["sensor"], sample["value"]] for sample in record["samples"]]
-        parts.append(table("Values", ("position", "sensor", "value"), values))
-    return join(parts if found else [*parts, tag("p", "No such record: neither kept nor conflicting.", class_="none")])
-
-
 def quarantine(lake: Lake, asked: Asked) -> Html:
     """Return what could not be understood, or one span with its bytes."""
     if asked.get("id"):
@@ -292,7 +138,7 @@ def quarantine(lake: Lake, asked: Asked) -> Html:
     tools = [r["tool"] for r in rows(lake, "SELECT DISTINCT tool FROM quarantine WHERE tool IS NOT NULL ORDER BY ALL")]
     reasons = [r["reason"] for r in rows(lake, "SELECT DISTINCT reason FROM quarantine ORDER BY ALL")]
     state, skip = asked.get("state", "open"), max(0, int(number(asked, "skip", 0) or 0))
-    form = _form(
+    form = form_of(
         "/quarantine",
         field("tool", "tool", asked.get("tool"), ["", *tools]),
         field("reason", "reason", asked.get("reason"), ["", *reasons]),
@@ -343,7 +189,7 @@ def ledger(lake: Lake, asked: Asked) -> Html:
     older = (
         tag("p", link("Older", "/ledger", {"action": asked.get("action"), "before": found[PAGE - 1]["seq"]})) if len(found) > PAGE else None
     )
-    form = _form("/ledger", field("action", "action", asked.get("action"), ["", *actions]))
+    form = form_of("/ledger", field("action", "action", asked.get("action"), ["", *actions]))
     return join(
         [tag("h1", "Ledger"), form, table("Entries, newest first", ("seq", "recorded at", "actor", "action", "entry"), entries), older]
     )
@@ -361,7 +207,7 @@ def sql(lake: Lake, asked: Asked) -> Html:
     query = asked.get("q", "")
     box = tag("textarea", query or SQL_ASKED, id="q", name="q", spellcheck="false")
     limits = f"One SELECT over the lake; at most {sqlbox.ROWS:,} rows and {sqlbox.SECONDS:g} seconds."
-    form = _form(
+    form = form_of(
         "/sql",
         tag("div", tag("label", "SQL", for_="q"), box, tag("p", limits, class_="none"), class_="field wide"),
         button="Run",
@@ -372,9 +218,19 @@ def sql(lake: Lake, asked: Asked) -> Html:
     try:
         found = sqlbox.run(lake.store, query)
     except UsageError as error:
-        return join([tag("h1", "SQL"), form, tag("p", str(error), class_="alarm", role="alert")])
+        return join([tag("h1", "SQL"), form, tag("p", str(error), class_="alarm text", role="alert")])
     text = f"{len(found.rows):,} rows" + (", and there are more" if found.more else "")
-    return join([tag("h1", "SQL"), form, table(text, found.columns, found.rows, most=sqlbox.ROWS)])
+    shortened = [[_short(cell) for cell in row] for row in found.rows]
+    return join([tag("h1", "SQL"), form, table(text, found.columns, shortened, most=sqlbox.ROWS)])
+
+
+def _short(cell: object) -> object:
+    """Return a cell of which a page can hold a thousand."""
+    if cell is None or isinstance(cell, bool | int | float | datetime):
+        return cell
+    text = shown(cell[:CELL] if isinstance(cell, str | bytes) else cell)
+    whole = len(cell) if isinstance(cell, str | bytes) else len(text)
+    return text if whole <= CELL else f"{text[:CELL]}... ({whole:,} in all)"
 
 
 PAGES: dict[str, tuple[str, Callable[[Lake, Asked], Html]]] = {

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from duckdb import DuckDBPyConnection
+from numpy.typing import NDArray
 
-from kernels.downsample import extremes
+from loadlock.console.lines import Line
+from loadlock.console.shelf import Shelf
 
-BUCKETS = 400
-"""Stretches that one line is cut into: about two pixels each."""
+CELLS = 512
+"""Stretches of time that a line is drawn in at the most: two pixels each or more."""
+
+BEHIND = 4096
+"""Stretches of time that all lines behind the marked ones share."""
 
 WINDOWS = 30
-"""Lines that one overlay holds at the most."""
+"""Windows that one overlay holds at the most."""
 
-_SAMPLES = """
-SELECT t.window_id, t.trace, t.seq, epoch_us(t.ts) AS at,
-       epoch_us(t.ts) - epoch_us(w.started_at) AS since, t.value
-FROM traces t JOIN windows w ON t.window_id = w.window_id AND t.tool = w.tool
-WHERE t.tool = ? AND w.tool = ? AND t.sensor = ? AND t.window_id IN (SELECT unnest(?))
-  AND since BETWEEN ? AND ?
-ORDER BY t.window_id, t.ts, t.seq
-"""
 _BAND = """
 WITH cell AS (
   SELECT t.window_id, floor((epoch_us(t.ts) - epoch_us(w.started_at)) / 1e6 / ?)::BIGINT AS cell, avg(t.value) AS x
@@ -32,7 +30,6 @@ WITH cell AS (
   GROUP BY ALL)
 SELECT cell, median(x), 3 * 1.4826 * mad(x) FROM cell GROUP BY cell ORDER BY cell
 """
-_EVER = 2**62
 
 
 def dictionaries(connection: DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
@@ -43,30 +40,46 @@ def dictionaries(connection: DuckDBPyConnection, query: str, parameters: list[An
 
 
 def overlay(
-    connection: DuckDBPyConnection, tool: str, sensor: str, windows: list[int], span_s: tuple[float, float] | None = None
+    connection: DuckDBPyConnection,
+    tool: str,
+    sensor: str,
+    windows: Sequence[int],
+    span_s: tuple[float, float] | None = None,
+    *,
+    marked: Collection[int] = (),
+    shelf: Shelf | None = None,
 ) -> dict[str, Any]:
-    """Return the samples of ``sensor`` in ``windows`` on one clock, thinned; ``span_s``: a stretch, in seconds."""
-    low, high = (-_EVER, _EVER) if span_s is None else (int(edge * 1e6) for edge in span_s)
-    found = connection.execute(_SAMPLES, [tool, tool, sensor, windows[:WINDOWS], low, high]).fetchnumpy()
-    window = np.asarray(found["window_id"], np.int64)
-    since = np.ascontiguousarray(found["since"], np.int64)
-    values = np.ma.filled(np.ma.asarray(found["value"], np.float64), np.nan)
-    lines, shown = [], 0
-    edges = [*np.flatnonzero(np.diff(window, prepend=window[:1] - 1)), len(window)]
-    for begin, end in pairwise(edges):
-        kept = extremes(since[begin:end], values[begin:end], BUCKETS) + begin
-        shown += len(kept)
-        lines.append(
-            {
-                "window": int(window[begin]),
-                "trace": str(found["trace"][begin]),
-                "x": (since[kept] / 1e6).tolist(),
-                "y": [float(f"{value:.7g}") for value in values[kept]],
-                "seq": found["seq"][kept].tolist(),
-                "at": found["at"][kept].tolist(),
-            }
-        )
-    return {"lines": lines, "shown": shown, "samples": len(window)}
+    """Return the samples of ``sensor`` in ``windows`` on one clock, thinned; ``span_s``: a stretch, in seconds.
+
+    Lines of ``marked`` windows are drawn finely, those behind them share ``BEHIND`` cells. ``shelf`` holds what was read before.
+    """
+    span_us = None if span_s is None else (round(span_s[0] * 1e6), round(span_s[1] * 1e6))
+    lines = (shelf or Shelf()).lines(connection, tool, sensor, windows[:WINDOWS], span_us, CELLS)
+    low_us, high_us = span_us or (-(2**62), 2**62)
+    behind = sum(line.window not in marked for line in lines)
+    drawn, samples, all_counted = [], 0, True
+    for line in lines:
+        places, count = line.cut(low_us, high_us, CELLS if line.window in marked else max(64, min(CELLS, BEHIND // behind)))
+        samples += count
+        all_counted &= span_us is None or line.cell_us == 0
+        if len(places):
+            drawn.append(_drawn(line, places))
+    return {"lines": drawn, "shown": sum(len(line["x"]) for line in drawn), "samples": samples, "counted": all_counted}
+
+
+def _drawn(line: Line, places: NDArray[np.int64]) -> dict[str, Any]:
+    values = line.values[places]
+    finite = values[np.isfinite(values)]
+    height = float(finite.max() - finite.min()) if len(finite) else 0.0
+    decimals = 7 - math.floor(math.log10(height)) if 1e-300 < height < 1e300 else 17
+    return {
+        "window": line.window,
+        "trace": line.trace,
+        "start_us": line.start_us,
+        "x": (line.since_us[places] / 1e6).tolist(),
+        "y": np.round(values, decimals).tolist() if -300 < decimals < 17 else values.tolist(),
+        "seq": [seq if abs(seq) < 2**53 else str(seq) for seq in line.seq[places].tolist()],  # JavaScript's numbers end there
+    }
 
 
 def band(connection: DuckDBPyConnection, tool: str, sensor: str, windows: list[int], length_s: float) -> tuple[list[float], ...]:

@@ -56,12 +56,15 @@ def _check(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise UsageError("the box takes one SELECT (or FROM, WITH, DESCRIBE, SHOW); for all else there is 'loadlock sql'")
     (text,) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0]
-    tree = json.loads(text)
+    try:
+        tree = json.loads(text)
+        names = set(_table_functions(tree))
+    except RecursionError:
+        raise UsageError("the statement is nested too deeply for this box") from None
     if tree["error"]:
         raise UsageError(f"the box can't judge this statement ({tree.get('error_message')}); write it as a plain SELECT")
-    for name in _table_functions(tree):
-        if name not in FUNCTIONS:
-            raise UsageError(f"the table function {name}() is not for this box; it knows {', '.join(sorted(FUNCTIONS))}")
+    for name in sorted(names - FUNCTIONS):
+        raise UsageError(f"the table function {name}() is not for this box; it knows {', '.join(sorted(FUNCTIONS))}")
 
 
 def _table_functions(node: Any) -> Iterator[str]:

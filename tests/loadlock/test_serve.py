@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,15 +72,17 @@ def test_all_pages_are_tested() -> None:
     assert set(PAGES) == {"/", "/tool", "/wafer", "/trace", "/quarantine", "/ledger", "/circuits", "/sql"}
 
 
-def test_from_a_point_to_the_bytes_of_its_message(client: TestClient, site: Any) -> None:
+def test_from_a_point_to_the_bytes_of_its_message(client: TestClient, site: Any, lake: Any) -> None:
     figure = client.get("/overlay", params=WAFER).json()
-    _window, trace, seq, at_us = figure["data"][-1]["customdata"][0]
-    assert figure["drill"]["names"] == ["window", "trace", "seq", "at_us"]
+    line = figure["data"][-1]
+    trace, seq, at_us = line["meta"]["trace"], line["customdata"][0], line["meta"]["start_us"] + round(line["x"][0] * 1e6)
+    assert (figure["drill"]["names"], figure["drill"]["clock"]) == (["seq"], "at_us")
     page = client.get("/trace", params={"tool": "P1", "trace": trace, "seq": seq, "at_us": at_us}).text
-    line = next(row for row in site.rows(range(2)) if f",{seq // 1_000_000 % 86400}," in row or ",W1,main," in row)
-    assert line in page.replace("&#x27;", "'")
-    assert line.encode()[:16].hex(" ") in page
-    moved = client.get("/window", params={"window": _window, "sensor": "PRESSURE"}, follow_redirects=False)
+    row = next(row for row in site.rows(range(2)) if f",{seq // 1_000_000 % 86400}," in row or ",W1,main," in row)
+    assert row in page.replace("&#x27;", "'")
+    assert row.encode()[:16].hex(" ") in page
+    ((window,),) = lake.sql("SELECT window_id FROM windows WHERE wafer = 'W1' AND step = 'main'").fetchall()
+    moved = client.get("/window", params={"window": window, "sensor": "PRESSURE"}, follow_redirects=False)
     assert (moved.status_code, moved.headers["location"]) == (303, "/wafer?tool=P1&wafer=W1&step=main&sensor=PRESSURE")
 
 
@@ -107,6 +110,9 @@ def test_metrics_and_assets(client: TestClient) -> None:
     assert "loadlock_payloads_total 2" in client.get("/metrics").text
     for name in ("plotly.js", "console.js", "console.css"):
         assert client.get(f"/assets/{name}").status_code == 200
+        assert "immutable" in client.get(f"/assets/{name}").headers["cache-control"]
+    assert client.get("/").headers["cache-control"] == "no-store"
+    assert client.get("/assets/plotly.js").headers["content-encoding"] == "gzip"
     assert client.get("/assets/console.py").status_code == 404
     assert client.get("/assets/..%2fapp.py").status_code == 404
 
@@ -139,7 +145,7 @@ def test_the_command_binds_elsewhere_only_with_a_token(site: Any, loadlock_comma
 
     monkeypatch.delenv("LOADLOCK_TOKEN", raising=False)
     served: list[Any] = []
-    monkeypatch.setattr(uvicorn, "run", lambda app, **options: served.append(options))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: served.append(sockets[0].getsockname()))
     file = tmp_path / "token"
     file.write_text("short\n", encoding="utf-8")
     for options in (("--host", "0.0.0.0"), ("--host", "fab.example"), ("--token-file", file), ("--token-file", tmp_path / "none")):
@@ -147,9 +153,13 @@ def test_the_command_binds_elsewhere_only_with_a_token(site: Any, loadlock_comma
     assert loadlock_command("serve", "--lake", tmp_path / "no.lake").code == 2
     assert served == []
     file.write_text(TOKEN, encoding="utf-8")
-    assert loadlock_command("serve", "--lake", site.lake).code == 0
-    assert loadlock_command("serve", "--host", "0.0.0.0", "--token-file", file, "--lake", site.lake).code == 0
-    assert [options["host"] for options in served] == ["127.0.0.1", "0.0.0.0"]
+    answer = loadlock_command("serve", "--port", 0, "--lake", site.lake)
+    assert (answer.code, f"http://127.0.0.1:{served[0][1]}/" in answer.err) == (0, True)
+    assert loadlock_command("serve", "--port", 0, "--host", "0.0.0.0", "--token-file", file, "--lake", site.lake).code == 0
+    assert [address for address, _ in served] == ["127.0.0.1", "0.0.0.0"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        answer = loadlock_command("serve", "--port", taken.getsockname()[1], "--lake", site.lake)
+    assert (answer.code, "--port N" in answer.err, "http" in answer.err) == (5, True, False)
 
 
 REFUSED = [
@@ -231,3 +241,33 @@ def test_hostile_names_stay_text(polisher: Run, tmp_path: Path) -> None:
             assert "<script>W" not in text, path
         assert "&lt;img" in client.get("/").text
         assert client.get("/tool", params={"tool": HOSTILE}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/tool?tool=P9", "/tool", "/wafer?tool=P1&wafer=W99", "/wafer?tool=P9", "/window?window=99"])
+def test_what_is_not_there_is_a_page_that_says_so(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "That is not there" in answer.text
+    assert '<nav aria-label="Pages">' in answer.text
+    assert answer.headers["content-security-policy"] == HEADERS["content-security-policy"]
+
+
+def test_an_empty_lake_says_what_to_do(tmp_path: Path) -> None:
+    loadlock.open(tmp_path / "empty.lake").close()
+    with TestClient(application(tmp_path / "empty.lake"), base_url="http://localhost") as client:
+        assert "loadlock ingest" in client.get("/").text
+        for path in ("/quarantine", "/ledger", "/circuits", "/sql", "/metrics"):
+            assert client.get(path).status_code == 200
+
+
+def test_a_large_cell_does_not_make_a_large_page(client: TestClient) -> None:
+    page = client.post("/sql", data={"q": "SELECT repeat('x', 5000000) AS a, [repeat('y', 3000)] AS b, repeat('z', 9)::BLOB AS c"}).text
+    assert len(page) < 10_000
+    assert "(5,000,000 in all)" in page
+    assert "7a 7a" in page
+
+
+def test_deep_nesting_is_refused_and_no_bug(lake: Any) -> None:
+    for depth in (100, 700):
+        with pytest.raises(UsageError):
+            sqlbox.run(lake.store, f"SELECT {'list_value(' * depth}1{')' * depth} FROM nowhere", seconds=5)
