@@ -1,6 +1,7 @@
-"""Runs the slow tests with their full counts and writes benchmarks/results/soak.json: date, machine, counts, seeds.
+"""Runs the slow tests with their full counts and writes benchmarks/results/soak.json: dates, machine, counts, seeds.
 
-``python -m benchmarks.soak --scale 0.01 --output /tmp/soak.json`` runs a hundredth of them.
+The result is kept test by test, as each ends: ``python -m benchmarks.soak tests/faults/test_bits.py`` runs a part and leaves the other
+tests' results as they are. ``--scale 0.01 --output /tmp/soak.json`` runs a hundredth of the counts.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,50 @@ from benchmarks.measure import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "soak.json"
+LOOK_S = 10.0
+"""So often is what has ended written down."""
 
 
-def soak(scale: float, chosen: list[str]) -> dict[str, Any]:
-    """Run the slow tests with ``scale`` times their counts; return what they noted."""
-    with tempfile.TemporaryDirectory() as folder:
-        notes = Path(folder) / "notes.json"
-        begin = time.monotonic()
-        environment = os.environ | {"LOADLOCK_SOAK": str(scale), "LOADLOCK_SOAK_NOTES": str(notes)}
-        child = subprocess.run(
-            [sys.executable, "-m", "pytest", "-n", "0", "-m", "slow", *(chosen or ["tests"])], cwd=ROOT, env=environment, check=False
-        )
-        found = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else []
+def merged(old: dict[str, Any], new: Sequence[dict[str, Any]], scale: float) -> dict[str, Any]:
+    """Return the result with ``new`` in place of what ``old`` says of the same tests; of another machine or scale nothing is kept."""
+    here = machine()
+    kept = old.get("tests", ()) if (old.get("machine"), old.get("scale")) == (here, scale) else ()
+    tests = {entry["test"]: entry for entry in (*kept, *new)}
+    entries = [tests[name] for name in sorted(tests)]
     return {
-        "schema": 1,
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": machine(),
+        "schema": 2,
+        "first": min((entry["date"] for entry in entries), default=""),
+        "last": max((entry["date"] for entry in entries), default=""),
+        "machine": here,
         "scale": scale,
-        "passed": child.returncode == 0,
-        "minutes": round((time.monotonic() - begin) / 60, 1),
-        "tests": found,
+        "passed": all(entry["passed"] for entry in entries),
+        "minutes": round(sum(entry["seconds"] for entry in entries) / 60, 1),
+        "fault_runs": sum(entry.get("runs", 0) for entry in entries),
+        "tests": entries,
     }
+
+
+def soak(scale: float, chosen: Sequence[str], output: Path) -> bool:
+    """Run the slow tests with ``scale`` times their counts; ``output`` is written as they end. Return whether all passed."""
+    old = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder) / "notes.jsonl"
+        environment = os.environ | {"LOADLOCK_SOAK": str(scale), "LOADLOCK_SOAK_NOTES": str(notes)}
+        command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "slow", *(chosen or ["tests"])]
+        with subprocess.Popen(command, cwd=ROOT, env=environment) as child:
+            running = True
+            while running:
+                try:
+                    child.wait(LOOK_S)
+                    running = False
+                except subprocess.TimeoutExpired:
+                    pass
+                lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
+                new = [json.loads(line) | {"revision": revision} for line in lines]
+                if new:
+                    output.write_text(json.dumps(merged(old, new, scale), indent=1) + "\n", encoding="utf-8")
+    return child.returncode == 0
 
 
 def main() -> int:
@@ -48,13 +71,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="the slow tests with their full counts")
     parser.add_argument("--scale", type=float, default=1.0, help="part of the full counts (1)")
     parser.add_argument("--output", type=Path, default=RESULT, help="the result (benchmarks/results/soak.json)")
-    parser.add_argument("tests", nargs="*", help="files or folders of tests, if not all")
+    parser.add_argument("tests", nargs="*", help="files, folders or names of tests, if not all; the others' results stay")
     options = parser.parse_args()
     if options.scale != 1 and options.output == RESULT:
         parser.error("a part of the counts is no result to keep; name a file of your own with --output")
-    result = soak(options.scale, options.tests)
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return 0 if result["passed"] else 1
+    return 0 if soak(options.scale, options.tests, options.output) else 1
 
 
 if __name__ == "__main__":
