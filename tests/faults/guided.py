@@ -1,6 +1,6 @@
 """Fuzzing that is guided by coverage (atheris): the decoders and the kernels as plain Python, so that every branch taken is seen.
 
-``python -m tests.faults.guided TARGET FOLDER SECONDS SEED`` runs with ``NUMBA_DISABLE_JIT=1``; ``FOLDER`` keeps the inputs that reached
+``python -m tests.faults.guided TARGET FOLDER RUNS SEED`` runs with ``NUMBA_DISABLE_JIT=1``; ``FOLDER`` keeps the inputs that reached
 something new. It ends with an error where a target raises, and leaves the input that did it beside the folder.
 """
 
@@ -63,14 +63,14 @@ def planted() -> tuple[Callable[[bytes], object], list[bytes]]:
 TARGETS = {function.__name__: function for function in (hsms, tables, planted)}
 
 
-def main(target: str, folder: Path, seconds: str, seed: str) -> None:
+def main(target: str, folder: Path, runs: str, seed: str) -> None:
     """Run one target; libFuzzer ends the process."""
     run, examples = TARGETS[target]()
     folder.mkdir(parents=True, exist_ok=True)
     for number, example in enumerate(examples):
         (folder / f"example-{number}").write_bytes(example)
-    options = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={MOST_BYTES}", "-rss_limit_mb=4096", "-print_final_stats=1"]
-    atheris.Setup([sys.argv[0], *options, "-timeout=60", f"-artifact_prefix={folder.parent}/", str(folder)], run)
+    options = [f"-runs={runs}", f"-seed={seed}", f"-max_len={MOST_BYTES}", "-rss_limit_mb=4096", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *options, "-timeout=300", f"-artifact_prefix={folder.parent}/", str(folder)], run)
     atheris.Fuzz()
 
 

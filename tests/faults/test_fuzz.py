@@ -1,7 +1,7 @@
 """Mutated deliveries, in bulk: no exception whatever the bytes, spans that do not overlap, and an account that balances.
 
-The mutations are our own (bits, hostile numbers, cuts, repeats, splices): the decoders are compiled kernels, into which a coverage-guided
-fuzzer for Python does not see.
+The mutations are our own (bits, hostile numbers, cuts, repeats, splices), and the decoders run as they do in earnest, compiled.
+``test_guided`` looks for branches instead.
 """
 
 from __future__ import annotations
