@@ -149,5 +149,5 @@ def test_bits_in_the_catalog(site: Any, tmp_path: Path, note: Run) -> None:
 
 @pytest.mark.slow
 def test_many_bits_in_the_catalog(site: Any, tmp_path: Path, note: Run) -> None:
-    seed, count = new_seed(), scaled(500)
+    seed, count = new_seed(), scaled(100)
     note(seed=seed, bits=count, **{name.replace(" ", "_"): n for name, n in catalog_bits(site, tmp_path, count, seed).items()})

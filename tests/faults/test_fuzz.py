@@ -219,6 +219,6 @@ def test_one_bit_in_the_input(polisher: Run, tmp_path: Path, assert_conserved: R
 
 @pytest.mark.slow
 def test_many_bits_in_the_input(polisher: Run, tmp_path: Path, assert_conserved: Run, note: Run) -> None:
-    seed, count = new_seed(), scaled(2_000)
+    seed, count = new_seed(), scaled(500)
     flip_bits(count, seed, tmp_path, polisher(tmp_path), assert_conserved)
     note(seed=seed, bits=count)

@@ -63,4 +63,4 @@ def test_a_guided_fuzzer_finds_nothing(target: str, runs: int, tmp_path: Path, n
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["hsms", "tables"])
 def test_a_guided_fuzzer_finds_nothing_for_long(target: str, tmp_path: Path, note: Run) -> None:
-    nothing_raises(target, scaled(60_000), tmp_path, note)
+    nothing_raises(target, scaled(20_000), tmp_path, note)
