@@ -2,6 +2,7 @@
 
 The result is kept test by test, as each ends: ``python -m benchmarks.soak tests/faults/test_bits.py`` runs a part and leaves the other
 tests' results as they are. ``--scale 0.01 --output /tmp/soak.json`` runs a hundredth of the counts.
+The lakes are made where ``TMPDIR`` says; each entry tells the kind of file system.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def soak(scale: float, chosen: Sequence[str], output: Path) -> bool:
     """Run the slow tests with ``scale`` times their counts; ``output`` is written as they end. Return whether all passed."""
     old = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
     revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    where = subprocess.run(["stat", "-f", "-c", "%T", tempfile.gettempdir()], capture_output=True, text=True, check=True).stdout.strip()
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "notes.jsonl"
         environment = os.environ | {"LOADLOCK_SOAK": str(scale), "LOADLOCK_SOAK_NOTES": str(notes)}
@@ -60,7 +62,7 @@ def soak(scale: float, chosen: Sequence[str], output: Path) -> bool:
                 except subprocess.TimeoutExpired:
                     pass
                 lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
-                new = [json.loads(line) | {"revision": revision} for line in lines]
+                new = [json.loads(line) | {"revision": revision, "file_system": where} for line in lines]
                 if new:
                     output.write_text(json.dumps(merged(old, new, scale), indent=1) + "\n", encoding="utf-8")
     return child.returncode == 0
