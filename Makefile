@@ -47,7 +47,7 @@ bench: $(STAMP) ## all figures and docs/benchmarks.md (half an hour); BENCH="--o
 bench-check: $(STAMP) ## a regression against BASE (default: the merge base with main, else the commit before) fails
 	@$(BIN)/python -m benchmarks.gate $(if $(BASE),--base $(BASE))
 
-soak: $(STAMP) ## the slow tests with their full counts (hours); SOAK="--scale 0.01 --output FILE" runs a part
+soak: $(STAMP) ## the slow tests with their full counts (an hour or two); SOAK=tests/faults/test_bits.py runs a part
 	@$(BIN)/python -m benchmarks.soak $(SOAK)
 
 bundle: $(STAMP) ## a folder from which loadlock installs without a network; BUNDLE=DIR names it (default build/bundle)

@@ -14,6 +14,7 @@ from ingest.sml import message
 from ingest.unpack import Unpacked
 from storage.files import sha256_of
 from storage.kept import kept_path, open_kept
+from storage.points import reached
 from storage.store import Store
 
 MOST_BYTES = 16 << 20
@@ -73,6 +74,7 @@ def locate(store: Store, sha256: str, source: str, given: Path | None, *, kept: 
     """Return the delivered bytes of ``sha256`` where they still are: the file ``given``, the source's own path, or kept in the lake."""
     for path in (given, Path(source)):
         if path is not None and path.is_file() and sha256_of(path) == sha256:
+            reached("source_proven")
             return Located(str(path), lambda path=path: open(path, "rb"))  # type: ignore[misc]
     copy = kept_path(store.path, sha256)
     return Located(str(copy), lambda: open_kept(copy)) if kept and copy.is_file() else None

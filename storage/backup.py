@@ -108,6 +108,7 @@ def _manifest(store: Store, folder: Path, software: str, *, data: bool) -> dict[
 def _finish(folder: Path, manifest: dict[str, Any]) -> None:
     write_durably(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     (folder / UNFINISHED).unlink()
+    reached("backup_whole")
 
 
 def _begin(folder: Path, last: str, remedy: str) -> None:
@@ -117,6 +118,7 @@ def _begin(folder: Path, last: str, remedy: str) -> None:
             raise BadBackup(f"{folder}: not empty; {remedy}")
         for name in ("data", FOLDER, "catalog.sqlite", "attach.sql"):
             shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+        reached("remains_cleared")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).touch()
 
@@ -213,12 +215,15 @@ def restore(folder: Path, path: Path, *, data: Path | None, copy: Callable[[Path
         reached("file_restored")
     shutil.copyfile(folder / "catalog.sqlite", path / "catalog.sqlite")
     open_catalog(path / "catalog.sqlite", path / "data", read_only=False).close()  # a copy has no log beside it, without which nobody reads
+    with open(path / "catalog.sqlite", "rb") as written:
+        os.fsync(written.fileno())
     reached("catalog_restored")
     write_durably(path / "attach.sql", attach_sql((path / "catalog.sqlite").resolve(), (path / "data").resolve()).encode())
     for parent in sorted({(path / file["path"]).parent for file in manifest["files"]}):
         fsync_folder(parent)
     write_durably(path / "lake.json", (json.dumps(manifest["marker"], indent=1) + "\n").encode())
     (path / UNFINISHED).unlink()
+    reached("restore_whole")
     return manifest
 
 

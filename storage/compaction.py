@@ -135,6 +135,7 @@ def merge(upkeep: Upkeep, unit: Unit) -> dict[str, object] | None:
                     raise
                 return None
             prove_same(store, unit.table, paths, staged)
+            reached("merge_proven")
             stack.enter_context(store.locked(upkeep.wait_s))
             if not names_all(store, unit.table, paths):
                 stager.discard()

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernels.pagewalk import NO_CHECKSUM, walk_pages
+from storage.points import reached
 
 KEYS = ("tool", "ts", "seq", "window_id", "payload_id")
 """The columns whose ranges the catalog prunes by: a wrong one hides rows."""
@@ -82,6 +83,7 @@ class FileCheck:
         with open(path, "rb", buffering=0) as file:
             while at < size and (count := file.readinto(view[at:])):
                 at += count
+        reached("file_proven")
         return data if at == size else None
 
     def _page_fault(self, data: npt.NDArray[np.uint8]) -> str | None:

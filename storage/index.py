@@ -141,6 +141,7 @@ class Index:
     def stand_at(self, snapshot: int) -> None:
         """Note the catalog's snapshot at which the index stands."""
         self._db.execute("UPDATE head SET snapshot = ?", [snapshot])
+        reached("index_stands")
 
     def clear(self) -> None:
         """Forget everything; the next roll-forward rebuilds it."""
@@ -212,6 +213,7 @@ class Index:
             "ON CONFLICT (dependency) DO UPDATE SET reason = excluded.reason, failures = failures + 1",
             [dependency, reason, now_us],
         )
+        reached("trouble_noted")
 
     def troubles(self) -> list[tuple[str, str, int, int]]:
         """Return (dependency, reason, since_us, failures) of what failed and is not written down yet."""
@@ -321,10 +323,7 @@ class Index:
                 [(*row[4:], *row[:4]) for row in delta.runs_added],
             )
             db.executemany("DELETE FROM window WHERE window_id = ?", [(window_id,) for window_id in delta.windows_removed])
-            db.executemany(
-                f"INSERT OR REPLACE INTO window ({_WINDOW}) VALUES ({', '.join('?' * 14)})",
-                [row_of(window) for window in delta.windows],
-            )
+            db.executemany(f"INSERT OR REPLACE INTO window ({_WINDOW}) VALUES ({', '.join('?' * 14)})", map(row_of, delta.windows))
             db.executemany("DELETE FROM checkpoint WHERE tool = ? AND time_us >= ?", delta.checkpoints_void)
             db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", delta.checkpoints)
             db.executemany(

@@ -44,6 +44,7 @@ def keep(root: Path, sha256: str, source: BinaryIO) -> dict[str, Any]:
                 file.flush()
                 reached("file_written", temporary)
                 os.fsync(file.fileno())
+            reached("file_synced")
             if digest.hexdigest() != sha256:
                 raise Busy("a source was changed while it was read; nothing was committed. Run the same command again")
             os.rename(temporary, path)
@@ -52,6 +53,7 @@ def keep(root: Path, sha256: str, source: BinaryIO) -> dict[str, Any]:
             temporary.unlink(missing_ok=True)
         fsync_folder(path.parent)
         fsync_folder(root)
+        reached("file_durable")
     return {"path": path.relative_to(root).as_posix(), "size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
@@ -67,6 +69,7 @@ def sound_kept(root: Path, sha256: str) -> bool:
         with open_kept(kept_path(root, sha256)) as file:
             while data := file.read(CHUNK_BYTES):
                 digest.update(data)
+                reached("kept_read")
         return digest.hexdigest() == sha256
     except (OSError, zstandard.ZstdError):
         return False

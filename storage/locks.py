@@ -97,6 +97,7 @@ def running_since(root: Path, stale_s: float) -> float | None:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     if begun < stale_s:
                         path.unlink(missing_ok=True)
+                        reached("stale_mark_removed")
                         continue
                 except BlockingIOError:
                     pass

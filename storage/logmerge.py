@@ -15,6 +15,7 @@ from storage.compaction import DAILY, read
 from storage.files import StagedFile, Stager
 from storage.index import IndexDelta
 from storage.mirrorbase import inlined_tables
+from storage.points import reached
 from storage.schema import COLUMNS, arrow_schema, fitted
 from storage.store import Change, Store
 from storage.upkeep import DataFile, Items, Upkeep, data_files, names_all, swept
@@ -178,6 +179,7 @@ def _write(store: Store, stager: Stager, one: Part, taken: dict[str, list[str]])
             connection.unregister("replaced")
     finally:
         connection.unregister("merged")
+    reached("rows_folded")
     assert one.table in FOLDED or one.table == "superseded" or kept.num_rows == merged.num_rows, "only these tables lose rows"
     if kept.num_rows == 0:
         return None

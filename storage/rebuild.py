@@ -53,6 +53,7 @@ def rebuild(path: Path, wait_s: float) -> tuple[State, list[str]]:
                 (path / (name + suffix)).unlink(missing_ok=True)
         fresh = path / "catalog.sqlite.rebuilt"
         fresh.unlink(missing_ok=True)
+        reached("remains_cleared")
         _build(fresh, path, state)
         reached("catalog_built")
         _front_matter(path, fresh, state)  # first: a catalog without a marker reads as a lake that was never finished
@@ -91,12 +92,14 @@ def _build(catalog: Path, root: Path, state: State) -> None:
     connection.execute("BEGIN")
     for statement in create_statements():
         connection.execute(statement)
+        reached("table_made")
     for table in COLUMNS:
         paths = sorted(str(root / path) for path, file in state.files.items() if file["table"] == table)
         if paths:
             connection.execute(f"CALL ducklake_add_data_files('lake', '{table}', ?, allow_missing => true)", [paths])
         _insert(connection, table, joined(table, state.tables.get(table, [])))
     connection.execute("COMMIT")
+    reached("tables_made")
     for path, positions in state.holes.items():
         if path in state.files:
             connection.execute(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from storage.errors import LoadlockError
 from storage.files import write_durably
 from storage.ledger import canonical
+from storage.points import reached
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -48,6 +49,7 @@ def write_private(path: Path) -> str:
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
+    reached("key_written")
     return public_of(private)
 
 

@@ -156,10 +156,12 @@ class Store:
 
     def rows(self, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run ``query`` over tables and views, return all rows."""
+        reached("lake_asked")
         return self.connection.execute(query, parameters or []).fetchall()
 
     def arrow(self, query: str, parameters: list[Any] | None = None) -> pa.Table:
         """Run ``query`` over tables and views, return an Arrow table."""
+        reached("lake_asked")
         return self.connection.execute(query, parameters or []).to_arrow_table()
 
     @contextmanager
@@ -366,6 +368,7 @@ def create(path: Path, *, actor: str, software: str, wait_s: float, clock: Calla
             (path / name).unlink(missing_ok=True)
         for segment in (path / "mirror").glob("*"):
             segment.unlink()
+        reached("remains_cleared")
         (path / "data" / "main").mkdir(parents=True, exist_ok=True)
         connection = open_catalog(path / "catalog.sqlite", path / "data", read_only=False)
         for option, value in OPTIONS.items():

@@ -111,6 +111,7 @@ def sweep(upkeep: Upkeep, *, dry_run: bool = False) -> Items:
             reached("released_removed")
         for folder in sorted({one.path.parent for one in everything}):
             fsync_folder(folder)
+        reached("sweep_durable")
     return [_item(upkeep, one) | {"ledger_seq": entry.seq} for one in everything]
 
 

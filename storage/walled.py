@@ -20,6 +20,7 @@ from storage.errors import IntegrityError
 from storage.filecheck import MAGIC, TAIL_BYTES, FileCheck, Recorded
 from storage.files import fsync_folder, write_durably
 from storage.ledger import Entry, bodies
+from storage.points import reached
 from storage.schema import arrow_schema
 from storage.store import Store
 
@@ -92,9 +93,11 @@ def stood_in(store: Store, broken: Sequence[Broken]) -> Iterator[None]:
             path.unlink(missing_ok=True)
             if aside is not None:
                 os.rename(aside, path)
+        reached("damage_put_back")
         raise
     for path, _ in done:
         path.unlink(missing_ok=True)
+    reached("stand_ins_gone")
     for folder in {path.parent for path, _ in done}:
         fsync_folder(folder)
 
@@ -115,6 +118,7 @@ def put_aside(store: Store, path: Path) -> Path | None:
     aside = store.path / FOLDER / path.parent.name / path.name
     aside.parent.mkdir(parents=True, exist_ok=True)
     os.rename(path, aside)
+    reached("damage_put_aside")
     fsync_folder(aside.parent)
     fsync_folder(path.parent)
     return aside

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -218,11 +219,38 @@ def loadlock_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 # --- figures of the fault tests
 
 
+@pytest.fixture
+def note(record_property: Any, request: pytest.FixtureRequest) -> Any:
+    """``note(runs=3, seed=7)``: figures that are printed at the end, and kept by ``make soak``."""
+
+    def keep(**figures: Any) -> None:
+        record_property("figures", {"test": request.node.nodeid.rpartition("/")[2], **figures})
+
+    return keep
+
+
+def _figures(report: Any) -> dict[str, Any] | None:
+    return next((value for name, value in getattr(report, "user_properties", ()) if name == "figures"), None)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what the fault tests noted (points, runs, kills, seeds); ``LOADLOCK_SOAK_NOTES`` names a file that keeps it."""
+    """Print what the fault tests noted: points, runs, kills, seeds."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
-    notes = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "figures"]
+    notes = [note for note in map(_figures, reports) if note is not None]
     for note in notes:
         terminalreporter.write_line(", ".join(f"{name} {value}" for name, value in note.items()))
-    if kept := os.environ.get("LOADLOCK_SOAK_NOTES"):
-        Path(kept).write_text(json.dumps(notes), encoding="utf-8")
+    if runs := [note["runs"] for note in notes if "points" in note]:
+        from storage.points import POINTS
+
+        terminalreporter.write_line(f"fault points named: {len(POINTS)}, runs with a fault: {sum(runs)}")
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Keep what a test noted, and how it ended, in the file that ``LOADLOCK_SOAK_NOTES`` names: a JSON object a line."""
+    kept = os.environ.get("LOADLOCK_SOAK_NOTES")
+    if kept is None or (report.when != "call" and not report.failed):
+        return
+    entry = {"test": report.nodeid.rpartition("/")[2]} | (_figures(report) or {})
+    entry |= {"passed": report.passed, "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "seconds": round(report.duration, 1)}
+    with open(kept, "a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")

@@ -67,6 +67,14 @@ def feed(lake: str, config: str, sources: Sequence[str], oracle: str, seed: int)
                 os.fsync(file.fileno())
 
 
+def deliver(lake: str, file: str, tool: str) -> None:
+    """Ingest the bytes of a file under no name, by the configuration beside it."""
+    import loadlock
+
+    with loadlock.open(lake) as opened:
+        opened.ingest_all(data=Path(file).read_bytes(), tool=tool, format="hsms", config=Path(file).with_name("m.toml"))
+
+
 def stop_at(lake: str, source: str, point: str) -> None:
     """Ingest, and stop (SIGSTOP) at the first time that a step of the commit is reached."""
     from loadlock.lake import Lake
@@ -102,7 +110,7 @@ IMPORTED = (
     "storage.rebuild",
     "tests.faults.scenarios",
 )
-CALLS = {function.__name__: function for function in (run_scenario, ingest_and_die, feed, stop_at, command)}
+CALLS = {function.__name__: function for function in (run_scenario, ingest_and_die, feed, deliver, stop_at, command)}
 
 
 class Nursery:

@@ -9,24 +9,21 @@ import errno
 import os
 import shutil
 import signal
-import tarfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import loadlock
-from ingest.errors import UsageError
 from loadlock.lake import Lake, actor
 from storage import backup, mirror
-from storage.points import POINTS
-from storage.upgrade import upgrade
+from storage.points import POINTS, watched
+from tests.faults import erasing, mending
+from tests.faults.lakes import LAKE, NEW, deliveries, expire_and_sweep, ingest, lived_in, with_all, with_one
 
-LAKE, NEW = "fab.lake", "new.lake"
 BY_CHILD = ("kill", "torn")
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "exception": lambda: RuntimeError("a fault was put here"),
@@ -86,49 +83,36 @@ TEARS = ("file_written", "mirror_written", "base_written", "index_committed")
 class Scenario:
     """``prepare(site)`` fills the folder of a site, ``run(folder)`` is the command and returns its summary if it has one.
 
-    ``lake``: what is looked at afterwards. ``points``: those for which the suite uses this scenario.
+    ``points``: those for which the suite uses this scenario. ``also``: further ones that it tries there. ``lake``: what is looked at
+    afterwards. ``by_steps``: it is several commits, between which less may be there than at the end.
     """
 
     prepare: Callable[[Any], None]
     run: Callable[[Path], Any]
-    points: tuple[str, ...]
+    points: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     lake: str = LAKE
-
-
-def _ingest(folder: Path, *names: str) -> Any:
-    with Lake(folder / LAKE) as lake:
-        return lake.ingest_all([folder / "drop" / name for name in names], config=folder / "loadlock.toml")
-
-
-def _deliveries(site: Any) -> None:
-    site.wafers("1.csv", [1])
-    site.file("2.csv", [*site.rows([1]), *site.rows([2, 4], offset=1.0), "P1,A,soon,W9,ramp,1,1"])
-    site.wafers("3.csv", [4], offset=2.0)
-
-
-def _with_one(site: Any) -> None:
-    _deliveries(site)
-    _ingest(site.folder, "1.csv")
+    by_steps: bool = False
 
 
 def _create(folder: Path) -> Any:
-    return _ingest(folder, "1.csv")
+    return ingest(folder, "1.csv")
 
 
 def _second(folder: Path) -> Any:
     """Two deliveries in one commit; statistics wait on disk, and the mirror takes a new segment."""
     with mock.patch("ingest.spool.IN_MEMORY_BYTES", 0), mock.patch("storage.mirror.SEGMENT_BYTES", 1):
-        return _ingest(folder, "2.csv", "3.csv")
+        return ingest(folder, "2.csv", "3.csv")
 
 
 def _plain(folder: Path) -> Any:
-    return _ingest(folder, "2.csv", "3.csv")
+    return ingest(folder, "2.csv", "3.csv")
 
 
 def _anew(folder: Path) -> Any:
     """Another commit came between: what was staged is removed, and all is decided anew under the lock."""
     with mock.patch("ingest.group.Group._moved", return_value=True):
-        return _ingest(folder, "2.csv", "3.csv")
+        return ingest(folder, "2.csv", "3.csv")
 
 
 class _Gone(BaseException):
@@ -137,7 +121,7 @@ class _Gone(BaseException):
 
 def _broken_off(site: Any) -> None:
     """The record of a commit is in the mirror, in a segment of its own; the commit never came."""
-    _with_one(site)
+    with_one(site)
 
     def stop(reached: str) -> None:
         if reached == "mirror_synced":
@@ -163,39 +147,21 @@ def _broken_off_in_the_same(site: Any) -> None:
     _broken_off(site)
 
 
-def _lived_in(site: Any) -> None:
-    """Small files, replaced revisions, old snapshots, and a file that nobody names."""
-    _deliveries(site)
-    for name in ("1.csv", "2.csv", "3.csv"):
-        _ingest(site.folder, name)
-    orphan = site.folder / LAKE / "data" / "main" / "traces" / "orphan.parquet"
-    orphan.write_bytes(b"left behind")
-    os.utime(orphan, (0, 0))
-
-
 def _maintain(folder: Path) -> None:
     with loadlock.open(folder / LAKE) as lake:
         lake.compact(everything=True)
-        _expire_and_sweep(lake)
+        expire_and_sweep(lake)
 
 
 def _compacted(site: Any) -> None:
-    _lived_in(site)
+    lived_in(site)
     with loadlock.open(site.folder / LAKE) as lake:
         lake.compact(everything=True)
 
 
-def _expire_and_sweep(lake: Lake) -> None:
-    clock = lake.store.clock
-    lake.store.clock = lambda: clock() + timedelta(seconds=1)
-    lake.expire(keep_days=0)
-    lake.store.clock = lambda: clock() + timedelta(seconds=2)
-    lake.sweep(guard_hours=0)
-
-
 def _tidy(folder: Path) -> None:
     with loadlock.open(folder / LAKE) as lake:
-        _expire_and_sweep(lake)
+        expire_and_sweep(lake)
 
 
 def _back_up(folder: Path, *, link: bool = True) -> None:
@@ -215,7 +181,7 @@ def _back_up_by_copy(folder: Path) -> None:
 
 
 def _backed_up(site: Any) -> None:
-    _with_one(site)
+    with_one(site)
     _back_up(site.folder)
 
 
@@ -230,7 +196,7 @@ def _restore(folder: Path) -> None:
 
 def _lost(site: Any) -> None:
     """Catalog, index and marker are gone; data files and mirror are there."""
-    _with_one(site)
+    with_one(site)
     for pattern in ("catalog.sqlite*", "index.sqlite*", "lake.json", "attach.sql"):
         for path in (site.folder / LAKE).glob(pattern):
             path.unlink()
@@ -247,67 +213,58 @@ def _rebuild(folder: Path) -> None:
         backup.note_restored(lake.store, actor=actor(), wait_s=10, body={})
 
 
-def _keeping(site: Any) -> None:
-    """Delivered bytes are kept, and there is a delivery that is older than the others."""
-    site.config.write_text(site.config.read_text() + "keep_payloads = true\n")
-    _deliveries(site)
-    _ingest(site.folder, "1.csv", "2.csv")
+def _broken_off_backup(site: Any) -> None:
+    """A backup came as far as the catalog's copy."""
+    with_one(site)
 
+    def stop(_reached: str, _path: Path | None) -> None:
+        if _reached == "catalog_copied":
+            raise _Gone
 
-def _purge(folder: Path) -> None:
-    """Plan, apply, and let the bytes go; what was planned and done before is not done again."""
-    with loadlock.open(folder / LAKE) as lake:
-        with suppress(UsageError):
-            plan = lake.plan("purge", {"before": "2026-03-01T00:17:28", "reason": "retention"})
-            lake.apply(plan, confirmed=True)
-        _expire_and_sweep(lake)
-
-
-def _of_format_1(site: Any) -> None:
-    with tarfile.open(Path(__file__).parents[1] / "storage" / "formats" / "1.tar.gz") as archive:
-        archive.extractall(site.folder, filter="data")
-
-
-def _upgrade(folder: Path) -> None:
-    upgrade(folder / LAKE, actor=actor(), software="x", wait_s=10)
+    with suppress(_Gone), watched(stop):
+        _back_up(site.folder)
 
 
 CREATION = ("folder_made", "options_set", "table_made", "tables_made", "base_opened", "base_written", "base_synced", "base_renamed")
-MERGING = ("files_read",)
-TIDYING = ("snapshots_gone", "rows_forgotten", "sweep_noted", "orphan_removed", "released_removed")
-BACKING_UP = ("backup_begun", "catalog_copied", "file_linked")
-RESTORING = ("restore_begun", "file_restored", "catalog_restored")
+MERGING = ("files_read", "rows_folded", "merge_proven")
+TIDYING = (
+    *("snapshots_gone", "rows_forgotten", "sweep_noted", "orphan_removed", "released_removed", "sweep_durable"),
+    "stale_mark_removed",
+)
+BACKING_UP = ("backup_begun", "catalog_copied", "file_linked", "backup_whole")
+RESTORING = ("restore_begun", "file_restored", "catalog_restored", "restore_whole")
 REBUILDING = ("catalog_built", "catalog_put_back")
 PURGING = ("erased", "scrubbed")
 UPGRADING = ("upgrade_noted", "migrated")
-_ELSEWHERE = {
-    *PURGING,
-    *UPGRADING,
-    *CREATION,
-    *MERGING,
-    *TIDYING,
-    *BACKING_UP,
-    *RESTORING,
-    *REBUILDING,
-    "mirror_cut",
-    "segment_removed",
-    "file_copied",
-}
+MENDING = ("file_proven", "damage_put_aside", "stand_ins_gone", "source_proven", "kept_read")
+ALONE = (
+    *("base_durable", "file_forgotten", "mirror_cut", "segment_removed", "file_copied", "remains_cleared", "damage_put_back"),
+    *("trouble_noted", "key_written"),
+)
+_ELSEWHERE = {*CREATION, *MERGING, *TIDYING, *BACKING_UP, *RESTORING, *REBUILDING, *MENDING, *PURGING, *UPGRADING, *ALONE}
 
 SCENARIOS = {
-    "create": Scenario(_deliveries, _create, (*CREATION, "base_durable")),
-    "ingest": Scenario(
-        _with_one, _second, tuple(name for name in POINTS if name not in _ELSEWHERE and name not in ("base_durable", "file_forgotten"))
-    ),
-    "decided anew": Scenario(_with_one, _anew, ("file_forgotten",)),
+    "create": Scenario(deliveries, _create, (*CREATION, "base_durable")),
+    "ingest": Scenario(with_one, _second, tuple(name for name in POINTS if name not in _ELSEWHERE)),
+    "decided anew": Scenario(with_one, _anew, ("file_forgotten",)),
+    "after a busy catalog": Scenario(with_one, mending.after_a_busy_catalog, ("trouble_noted",)),
     "cut off": Scenario(_broken_off_in_the_same, _plain, ("mirror_cut",)),
     "cut off whole": Scenario(_broken_off_in_a_new_segment, _plain, ("segment_removed",)),
-    "compact": Scenario(_lived_in, _maintain, MERGING),
+    "compact": Scenario(lived_in, _maintain, MERGING),
     "expire": Scenario(_compacted, _tidy, TIDYING),
-    "back up": Scenario(_with_one, _back_up, BACKING_UP),
-    "back up by copy": Scenario(_with_one, _back_up_by_copy, ("file_copied",)),
-    "restore": Scenario(_backed_up, _restore, RESTORING, NEW),
+    "back up": Scenario(with_one, _back_up, BACKING_UP),
+    "back up by copy": Scenario(with_one, _back_up_by_copy, ("file_copied",)),
+    "back up again": Scenario(_broken_off_backup, _back_up, ("remains_cleared",)),
+    "restore": Scenario(_backed_up, _restore, RESTORING, lake=NEW),
     "rebuild": Scenario(_lost, _rebuild, REBUILDING),
-    "purge": Scenario(_keeping, _purge, PURGING),
-    "upgrade": Scenario(_of_format_1, _upgrade, UPGRADING),
+    "retract": Scenario(with_all, mending.retract, also=("files_removed", "committed")),
+    "reprocess": Scenario(with_all, mending.reprocess, also=("mirror_synced",)),
+    "repair": Scenario(mending.damaged, mending.repair, MENDING, by_steps=True),
+    "repair after a failure": Scenario(mending.damaged, mending.repair_after_a_failure, ("damage_put_back",), by_steps=True),
+    "reset": Scenario(mending.tripped, mending.reset, also=("mirror_synced",)),
+    "trip": Scenario(mending.rubbish, mending.trip, also=("committed",)),
+    "make up": Scenario(mending.owed, mending.make_up, also=("mirror_synced",)),
+    "sign": Scenario(with_one, mending.sign, ("key_written",)),
+    "purge": Scenario(erasing.keeping, erasing.purge, PURGING),
+    "upgrade": Scenario(erasing.of_format_1, erasing.upgrade, UPGRADING),
 }

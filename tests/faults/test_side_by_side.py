@@ -127,7 +127,7 @@ def test_writers_beside_maintenance_readers_and_backups(
 
 @pytest.mark.slow
 def test_writers_beside_maintenance_for_long(polisher: Run, tmp_path: Path, nursery: Nursery, assert_conserved: Run, note: Run) -> None:
-    batches = scaled(400)
+    batches = scaled(60)
     note(batches=batches, **side_by_side(batches, polisher(tmp_path), nursery, assert_conserved))
 
 
