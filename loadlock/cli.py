@@ -10,8 +10,20 @@ from typing import TypeAlias
 
 from loadlock import __version__
 
-EPILOG = """exit codes: 0 done  1 a bug  2 usage or configuration  3 done, and something was walled off or deferred
-  4 idempotency key used before with other bytes  5 busy, try again  6 integrity failure  7 approval missing  130 interrupted"""
+EXIT_CODES = {
+    0: "done",
+    1: "a bug",
+    2: "usage or configuration",
+    3: "done, and something was walled off or deferred",
+    4: "idempotency key used before with other bytes",
+    5: "busy, try again",
+    6: "integrity failure",
+    7: "approval missing",
+    130: "interrupted",
+}
+
+_CODES = [f"{code} {meaning}" for code, meaning in EXIT_CODES.items()]
+EPILOG = f"exit codes: {'  '.join(_CODES[:4])}\n  {'  '.join(_CODES[4:])}"
 
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -42,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--config", metavar="FILE", help="with --learn: the new file to write (default loadlock.toml)")
 
     ingest = command("ingest", "ingest files, folders or standard input ('-')", "loadlock ingest drop/ --config fab.toml --lake fab.lake")
-    ingest.add_argument("sources", nargs="+", metavar="SOURCE")
+    ingest.add_argument("sources", nargs="+", metavar="SOURCE", help="a file, a folder with all below it, or '-' for standard input")
     ingest.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
     ingest.add_argument("--tool", help="the tool that the data come from")
     ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
@@ -52,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
 
     watch = command("watch", "ingest whatever lands in a folder, until stopped", "loadlock watch drop/ --config fab.toml --lake fab.lake")
-    watch.add_argument("folder", metavar="DIR")
+    watch.add_argument("folder", metavar="DIR", help="the folder, with all below it")
     watch.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
     watch.add_argument("--tool", help="the tool that the data come from")
     watch.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
@@ -62,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--retry", type=float, default=60.0, metavar="SECONDS", help="when to try again what was put off (default 60)")
 
     sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')
-    sql.add_argument("query", metavar="QUERY")
-    sql.add_argument("--format", choices=("table", "csv", "json", "jsonl", "parquet", "arrow"), default=None)
+    sql.add_argument("query", metavar="QUERY", help="one statement of DuckDB's SQL")
+    sql.add_argument("--format", choices=("table", "csv", "json", "jsonl", "parquet", "arrow"), default=None, help="(default table)")
     sql.add_argument("--output", metavar="FILE", help="write to a file instead of standard output")
     sql.add_argument("--as-of", type=int, metavar="SNAPSHOT", help="query the lake as it was at a snapshot")
 
@@ -93,15 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     listing = command("list", "list quarantined spans", "loadlock quarantine list --lake fab.lake", into=quarantine)
     listing.add_argument("--all", action="store_true", help="replayed ones too")
     show = command("show", "show one span: reason and bytes", "loadlock quarantine show ID --lake fab.lake", into=quarantine)
-    show.add_argument("id", metavar="ID")
+    show.add_argument("id", metavar="ID", help="as 'quarantine list' names it")
     again = command("replay", "decode spans again", "loadlock quarantine replay --config fab.toml --lake fab.lake", into=quarantine)
-    again.add_argument("ids", nargs="*", metavar="ID")
-    again.add_argument("--config", metavar="FILE")
+    again.add_argument("ids", nargs="*", metavar="ID", help="these spans only (default: all open ones)")
+    again.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
     export = command(
         "export", "write a span's bytes to a file", "loadlock quarantine export ID --output span.bin --lake fab.lake", into=quarantine
     )
-    export.add_argument("id", metavar="ID")
-    export.add_argument("--output", required=True, metavar="FILE")
+    export.add_argument("id", metavar="ID", help="as 'quarantine list' names it")
+    export.add_argument("--output", required=True, metavar="FILE", help="where to write them")
 
     audit = commands.add_parser("audit", help="the ledger, and its proof").add_subparsers(dest="action", metavar="ACTION", required=True)
     log = command("log", "list ledger entries", "loadlock audit log --lake fab.lake", into=audit)
@@ -112,12 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     proof.add_argument("--checkpoint", metavar="FILE", help="prove, too, that the ledger extends this signed checkpoint")
     proof.add_argument("--signer", metavar="KEY", help="the only public key (text or file) to be believed for it")
     origin = command(
-        "trace", "from a sample back to its bytes", "loadlock audit trace --tool ETCH01 --trace 7 --seq 4711 --lake fab.lake", into=audit
+        "trace", "from a sample back to its bytes", "loadlock audit trace --tool ETCH01 --trace 7 --seq 900 --lake fab.lake", into=audit
     )
-    origin.add_argument("--tool", required=True)
+    origin.add_argument("--tool", required=True, help="the tool")
     origin.add_argument("--trace", required=True, help="TRID, or the name of the table's mapping")
     origin.add_argument("--seq", required=True, type=int, help="sample number")
-    origin.add_argument("--chamber")
+    origin.add_argument("--chamber", help="this chamber only")
     origin.add_argument("--at", metavar="TIME", help="its time, ISO 8601 (UTC without a zone)")
     origin.add_argument("--payload", metavar="FILE", help="the delivered file, if it is not where it was")
     command("digest", "order-independent digest of the content", "loadlock audit digest --lake fab.lake", into=audit)
@@ -171,18 +183,18 @@ def _parser() -> argparse.ArgumentParser:
         dest="action", metavar="ACTION", required=True
     )
     new = command("new", "make a key: a private file, and the public key printed", "loadlock keys new alice", lake=False, into=keys)
-    new.add_argument("name", metavar="NAME")
+    new.add_argument("name", metavar="NAME", help="whose key it is")
     new.add_argument("--output", metavar="FILE", help="where the private key goes (default NAME.pem)")
     command("list", "list the keys that the lake trusts", "loadlock keys list --lake fab.lake", into=keys)
     trust = command("trust", "trust a public key", "loadlock keys trust alice alice.pub --lake fab.lake", into=keys)
-    trust.add_argument("name", metavar="NAME")
+    trust.add_argument("name", metavar="NAME", help="whose key it is")
     trust.add_argument("public", metavar="KEY", help="the public key: ed25519:..., or a file that holds it")
     revoke = command("revoke", "trust a key no longer", "loadlock keys revoke alice --lake fab.lake", into=keys)
     revoke.add_argument("name", metavar="NAME", help="the key's name or id")
 
     config = commands.add_parser("config", help="check a configuration").add_subparsers(dest="action", metavar="ACTION", required=True)
     check = command("check", "check a configuration file", "loadlock config check fab.toml", lake=False, into=config)
-    check.add_argument("file", metavar="FILE")
+    check.add_argument("file", metavar="FILE", help="the configuration")
     command("schema", "print the JSON Schema, for editors", "loadlock config schema", lake=False, into=config)
     command("show", "print the configuration that the lake keeps", "loadlock config show --lake fab.lake", into=config)
 
