@@ -43,9 +43,9 @@ def commands() -> str:
     out = [
         "# Commands",
         "",
-        "`loadlock COMMAND ... --lake LAKE`. `LOADLOCK_LAKE` names the lake, too. Progress and news go to standard error, results to standard",
-        "output; `--json` prints exactly one JSON object (`watch`: one a line). Each command shows one example, and a test runs them all",
-        "(`tests/loadlock/test_examples.py`).",
+        "`loadlock COMMAND ... --lake LAKE`. `LOADLOCK_LAKE` names the lake, too. Progress and news go to standard error, results to",
+        "standard output; `--json` prints exactly one JSON object (`watch`: one a line). Each command shows one example, and a test runs",
+        "them all (`tests/loadlock/test_examples.py`).",
         "",
         "## Exit codes",
         "",
@@ -267,7 +267,7 @@ def call(name: str, function: Callable[..., Any]) -> list[str]:
     found = inspect.signature(function)
     given, star = [], False
     for parameter in found.parameters.values():
-        if parameter.name == "self" or parameter.name == "on_step":
+        if parameter.name == "self":
             continue
         if parameter.kind is parameter.KEYWORD_ONLY and not star:
             given.append("*")
