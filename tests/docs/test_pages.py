@@ -80,7 +80,7 @@ class Folder:
             self.line(line)
 
     def console(self, text: str) -> None:
-        for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+        for part in re.split(r"^\$ ", text.replace("\\\n", " "), flags=re.M)[1:]:
             line, _, wanted = part.partition("\n")
             found = self.line(line)
             wanted = wanted.replace("...\n", "...")  # a line of dots stands for any number of lines
