@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 import re
 import sys
 import tempfile
@@ -39,7 +41,11 @@ def prose(text: str | None) -> str:
 def commands() -> str:
     """Return the page of all commands."""
     from loadlock.cli import EXIT_CODES, _parser
+    from loadlock.commands import ENDS
 
+    of = {code: ", ".join(f"`{name}`" for name in names) for code, names in ENDS.items()}
+    of |= {5: "all that open a lake", 6: "`audit verify`, `restore`; all that open a lake, where it can't be read"}
+    codes = [(code, meaning, of.get(code, "all")) for code, meaning in EXIT_CODES.items()]
     out = [
         "# Commands",
         "",
@@ -49,7 +55,7 @@ def commands() -> str:
         "",
         "## Exit codes",
         "",
-        *table(("code", "meaning"), list(EXIT_CODES.items())),
+        *table(("code", "meaning", "of"), codes),
         "",
         "Payloads are independent of each other; of several codes the gravest wins: 1, 130, 6, 5, 4, 7, 2, 3, 0.",
     ]
@@ -231,9 +237,7 @@ def metrics() -> str:
 
 def python() -> str:
     """Return what the API offers: functions and methods with their docstrings, fields, errors."""
-    import ingest.errors
     import loadlock
-    import storage.errors
     from ingest.receipts import Receipt, Summary
     from storage.verify import Report
 
@@ -246,15 +250,22 @@ def python() -> str:
         out += [f"### {model.__name__}", "", prose(model.__doc__), "", *table(("field", "type"), rows), ""]
     rows = [(f"`{field.name}`", plain(field.type)) for field in dataclasses.fields(Report)]
     out += ["### Report", "", prose(Report.__doc__), "", *table(("field", "type"), rows), ""]
-    errors = [
-        found
-        for module in (storage.errors, ingest.errors)
-        for found in vars(module).values()
-        if isinstance(found, type) and issubclass(found, loadlock.LoadlockError) and found.__module__ == module.__name__
-    ]
+    errors = sorted(raised(loadlock.LoadlockError), key=lambda error: (error.exit_code, error.__module__, error.__name__))
     rows = [(f"`{error.__module__}.{error.__name__}`", error.exit_code, prose(error.__doc__)) for error in errors]
     out += ["### Errors", "", "`loadlock.LoadlockError` is the base of all; `exit_code` is what the command would end with.", ""]
     return "\n".join([*out, *table(("error", "exit code", "when"), rows)])
+
+
+def raised(base: Any) -> set[Any]:
+    """Return all errors under ``base``, wherever they are defined."""
+    import ingest
+    import storage
+
+    for room in (storage, ingest):
+        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+            importlib.import_module(module.name)
+    own = set(base.__subclasses__())
+    return own.union(*(raised(error) for error in own))
 
 
 def plain(annotation: object) -> str:

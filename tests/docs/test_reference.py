@@ -71,8 +71,9 @@ def test_every_reason_is_explained_and_every_explained_one_is_given() -> None:
 
 def test_exit_codes_are_those_of_the_errors(reference: Any) -> None:
     from loadlock.cli import EXIT_CODES
+    from loadlock.commands import COMMANDS, ENDS
 
-    codes = {
-        int(row.split(" | ")[1]) for row in reference.python().splitlines() if row.startswith(("| `storage.errors", "| `ingest.errors"))
-    }
-    assert {2, 3, 4, 5, 6} <= codes <= set(EXIT_CODES)
+    rows = [row.split(" | ") for row in reference.python().splitlines() if row.startswith(("| `storage.", "| `ingest."))]
+    assert {"`storage.trust.ApprovalMissing`", "`ingest.errors.ConfigError`"} <= {row[0].lstrip("| ") for row in rows}
+    assert {2, 3, 4, 5, 6, 7} <= {int(row[1]) for row in rows} <= set(EXIT_CODES)
+    assert {name for names in ENDS.values() for name in names} <= set(COMMANDS)
