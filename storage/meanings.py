@@ -14,7 +14,7 @@ VIEWS: dict[str, str] = {
     "quarantine": "Byte ranges that could not be understood.",
     "payloads": "Every delivery and its account.",
     "ledger": "Every action on the lake, in a chain of hashes.",
-    "circuits": "The breakers of tools and dependencies that ever changed.",
+    "circuits": "The breakers of tools, and of dependencies that ever failed.",
     "features_owed": "Windows whose features failed; a later ingest makes them up.",
     "sensors": "Which position of a trace has which name, and since when.",
 }
