@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -33,6 +33,13 @@ def prose(text: str | None) -> str:
     """Return a docstring as Markdown: its roles and double backticks are code."""
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?([\w]+)`", r"`\1`", inspect.cleandoc(text or ""))
     return text.replace("``", "`")
+
+
+def said(meanings: Mapping[str, str], name: str, place: str, better: str | None = None) -> str:
+    """Return what ``name`` means; end with where it has to be said, if nobody did."""
+    if better is None and name not in meanings:
+        raise SystemExit(f"{place}: say what '{name}' means")
+    return better or meanings[name]
 
 
 # --- commands
@@ -113,7 +120,7 @@ def configuration() -> str:
         rows = []
         for name, field in model.model_fields.items():
             default = "required" if field.is_required() else shown(field.get_default(call_default_factory=True))
-            rows.append((f"`{name}`", kind(field.annotation), default, MEANINGS[model.__name__][name]))
+            rows.append((f"`{name}`", kind(field.annotation), default, said(MEANINGS[model.__name__], name, "ingest/meanings.py")))
         out += [f"### {path}", "", prose(model.__doc__), "", *table(("key", "value", "default", "meaning"), rows), ""]
     return "\n".join(out).rstrip()
 
@@ -201,7 +208,7 @@ def shown(value: Any) -> str:
 def tables() -> str:
     """Return the columns of every view, as a new lake has them."""
     import loadlock
-    from storage.meanings import VIEWS, meaning
+    from storage.meanings import COLUMNS, SPECIAL, VIEWS
 
     out: list[str] = []
     with tempfile.TemporaryDirectory() as folder, loadlock.open(Path(folder) / "new.lake") as lake:
@@ -209,7 +216,11 @@ def tables() -> str:
         if known != set(VIEWS):
             raise SystemExit(f"storage/meanings.py and views.sql differ: {sorted(known ^ set(VIEWS))}")
         for view, purpose in VIEWS.items():
-            rows = [(f"`{row[0]}`", row[1], meaning(view, row[0])) for row in lake.sql(f"DESCRIBE {view}").fetchall()]
+            found = lake.sql(f"DESCRIBE {view}").fetchall()
+            rows = [
+                (f"`{name}`", kind, said(COLUMNS, name, f"storage/meanings.py, {view}", SPECIAL.get((view, name))))
+                for name, kind, *_ in found
+            ]
             out += [f"### {view}", "", purpose, "", *table(("column", "type", "meaning"), rows), ""]
     return "\n".join(out).rstrip()
 

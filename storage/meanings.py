@@ -130,8 +130,3 @@ SPECIAL: dict[tuple[str, str], str] = {
     ("conflicts", "text"): "The value as text, where it is no number.",
 }
 """(view, column) to sentence."""
-
-
-def meaning(view: str, column: str) -> str:
-    """Return what ``column`` of ``view`` means. Raises KeyError where nobody said it."""
-    return SPECIAL.get((view, column)) or COLUMNS[column]

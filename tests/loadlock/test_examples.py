@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import re
 import shlex
 import signal
@@ -78,17 +79,22 @@ def test_the_example_of_each_command_runs(command: str, site: Any, loadlock_comm
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     places = {"PAYLOAD": site.payload, "ID": site.span, "/backups/monday": "backups/monday", "8600": port}
-    words = [places.get(word, word) for word in shlex.split(examples[0])]
-    assert " ".join(words).startswith(command)
+
+    def words_of(line: str) -> list[str]:
+        found = [places.get(word, word) for word in shlex.split(line)]
+        return [name for word in found for name in (sorted(glob.glob(word)) if "*" in word and " " not in word else [word])]
+
     with open("fab.toml", "a", encoding="utf-8") as file:
         file.write(ADDED.get(command, ""))
     for line in BEFORE.get(command, ()):
-        done = loadlock_command(*line.split())
+        done = loadlock_command(*words_of(line))
         assert done.code == 0, done.err
         if line.startswith("keys new"):
             Path(f"{line.split()[2]}.pub").write_text(done.out)
     for name in FRESH.get(command, ()):
         (site.folder / name).rename(site.folder / f"{name}.before")
+    words = words_of(examples[0])
+    assert " ".join(words).startswith(command)
     if command in ENDLESS:
         _run_for_a_while(words, command, port)
         return
