@@ -9,7 +9,7 @@ STAMP := .venv/.built
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help env demo bundle test lint types check bench bench-check soak clean lock sample-data
+.PHONY: help env demo docs bundle test lint types check bench bench-check soak clean lock sample-data
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -49,6 +49,11 @@ bench-check: $(STAMP) ## a regression against BASE (default: the merge base with
 
 soak: $(STAMP) ## the slow tests with their full counts (an hour or two); SOAK=tests/faults/test_bits.py runs a part
 	@$(BIN)/python -m benchmarks.soak $(SOAK)
+
+docs: $(STAMP) ## write the reference from the code, and build the pages into build/site
+	@$(BIN)/python scripts/reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 bundle: $(STAMP) ## a folder from which loadlock installs without a network; BUNDLE=DIR names it (default build/bundle)
 	@scripts/bundle $(BUNDLE)

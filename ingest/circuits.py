@@ -198,8 +198,8 @@ def reset(store: Store, tool: str, *, reason: str, actor: str, software: str, wa
         raise UsageError("a circuit is closed by hand for a reason; give --reason TEXT")
     with store.locked(wait_s):
         found = [circuit for circuit in store.index.circuits() if circuit.tool == tool]
-        if not found:
-            known = sorted({circuit.tool for circuit in store.index.circuits()})
+        known = [name for (name,) in store.rows("SELECT DISTINCT tool FROM circuits ORDER BY tool")]  # the index leaves out those at rest
+        if tool not in known:
             raise UsageError(f"there is no circuit '{tool}'; there are: {', '.join(known) or 'none'}")
         now_us = microseconds(store.clock())
         held = next((circuit for circuit in found if circuit.overridden(now_us)), None)

@@ -146,7 +146,7 @@ class TimeColumn(Section):
 
 
 class TableSection(Section):
-    """A mapping of columns. Empty ``tool``: the captured one. See docs/configuration for each key."""
+    """A mapping of columns. Empty ``tool``: the captured one."""
 
     tool: str | ToolColumn | None = None
     chamber: str | ToolColumn | None = None

@@ -11,8 +11,20 @@ from typing import TypeAlias
 
 from loadlock import __version__
 
-EPILOG = """exit codes: 0 done  1 a bug  2 usage or configuration  3 done, and something was walled off or deferred
-  4 idempotency key used before with other bytes  5 busy, try again  6 integrity failure  7 approval missing  130 interrupted"""
+EXIT_CODES = {
+    0: "done",
+    1: "a bug",
+    2: "usage or configuration",
+    3: "done, and something was walled off or deferred",
+    4: "idempotency key used before with other bytes",
+    5: "busy, try again",
+    6: "integrity failure",
+    7: "approval missing",
+    130: "interrupted",
+}
+
+_CODES = [f"{code} {meaning}" for code, meaning in EXIT_CODES.items()]
+EPILOG = f"exit codes: {'  '.join(_CODES[:4])}\n  {'  '.join(_CODES[4:])}"
 
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -43,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--config", metavar="FILE", help="with --learn: the new file to write (default loadlock.toml)")
 
     ingest = command("ingest", "ingest files, folders or standard input ('-')", "loadlock ingest drop/ --config fab.toml --lake fab.lake")
-    ingest.add_argument("sources", nargs="+", metavar="SOURCE")
+    ingest.add_argument("sources", nargs="+", metavar="SOURCE", help="a file, a folder with all below it, or '-' for standard input")
     ingest.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
     ingest.add_argument("--tool", help="the tool that the data come from")
     ingest.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
@@ -53,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--dry-run", action="store_true", help="decode and decide, write nothing")
 
     watch = command("watch", "ingest whatever lands in a folder, until stopped", "loadlock watch drop/ --config fab.toml --lake fab.lake")
-    watch.add_argument("folder", metavar="DIR")
+    watch.add_argument("folder", metavar="DIR", help="the folder, with all below it")
     watch.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
     watch.add_argument("--tool", help="the tool that the data come from")
     watch.add_argument("--format", choices=("hsms", "table"), help="the format of the data")
@@ -63,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--retry", type=float, default=60.0, metavar="SECONDS", help="when to try again what was put off (default 60)")
 
     sql = command("sql", "run a query", 'loadlock sql "select tool, count(*) from traces group by all" --lake fab.lake')
-    sql.add_argument("query", metavar="QUERY")
-    sql.add_argument("--format", choices=("table", "csv", "json", "jsonl", "parquet", "arrow"), default=None)
+    sql.add_argument("query", metavar="QUERY", help="one statement of DuckDB's SQL")
+    sql.add_argument("--format", choices=("table", "csv", "json", "jsonl", "parquet", "arrow"), default=None, help="(default table)")
     sql.add_argument("--output", metavar="FILE", help="write to a file instead of standard output")
     sql.add_argument("--as-of", type=int, metavar="SNAPSHOT", help="query the lake as it was at a snapshot")
 
@@ -94,19 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     listing = command("list", "list quarantined spans", "loadlock quarantine list --lake fab.lake", into=quarantine)
     listing.add_argument("--all", action="store_true", help="replayed ones too")
     show = command("show", "show one span: reason and bytes", "loadlock quarantine show ID --lake fab.lake", into=quarantine)
-    show.add_argument("id", metavar="ID")
+    show.add_argument("id", metavar="ID", help="as 'quarantine list' names it")
     again = command("replay", "decode spans again", "loadlock quarantine replay --config fab.toml --lake fab.lake", into=quarantine)
-    again.add_argument("ids", nargs="*", metavar="ID")
-    again.add_argument("--config", metavar="FILE")
+    again.add_argument("ids", nargs="*", metavar="ID", help="these spans only (default: all open ones)")
+    again.add_argument("--config", metavar="FILE", help="configuration; the lake keeps the last one given")
     export = command(
         "export", "write a span's bytes to a file", "loadlock quarantine export ID --output span.bin --lake fab.lake", into=quarantine
     )
-    export.add_argument("id", metavar="ID")
-    export.add_argument("--output", required=True, metavar="FILE")
+    export.add_argument("id", metavar="ID", help="as 'quarantine list' names it")
+    export.add_argument("--output", required=True, metavar="FILE", help="where to write them")
     discard = command(
         "discard", "let the bytes of spans go", 'loadlock quarantine discard ID --reason "noise" --yes --lake fab.lake', into=quarantine
     )
-    discard.add_argument("ids", nargs="+", metavar="ID")
+    discard.add_argument("ids", nargs="+", metavar="ID", help="as 'quarantine list' names them")
     discard.add_argument("--reason", required=True, metavar="TEXT", help="why; the ledger keeps it")
     discard.add_argument("--yes", action="store_true", help="confirm it; where the lake trusts keys, 'loadlock plan discard' is the way")
 
@@ -119,12 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     proof.add_argument("--checkpoint", metavar="FILE", help="prove, too, that the ledger extends this signed checkpoint")
     proof.add_argument("--signer", metavar="KEY", help="the only public key (text or file) to be believed for it")
     origin = command(
-        "trace", "from a sample back to its bytes", "loadlock audit trace --tool ETCH01 --trace 7 --seq 4711 --lake fab.lake", into=audit
+        "trace", "from a sample back to its bytes", "loadlock audit trace --tool ETCH01 --trace 7 --seq 900 --lake fab.lake", into=audit
     )
-    origin.add_argument("--tool", required=True)
+    origin.add_argument("--tool", required=True, help="the tool")
     origin.add_argument("--trace", required=True, help="TRID, or the name of the table's mapping")
     origin.add_argument("--seq", required=True, type=int, help="sample number")
-    origin.add_argument("--chamber")
+    origin.add_argument("--chamber", help="this chamber only")
     origin.add_argument("--at", metavar="TIME", help="its time, ISO 8601 (UTC without a zone)")
     origin.add_argument("--payload", metavar="FILE", help="the delivered file, if it is not where it was")
     command("digest", "order-independent digest of the content", "loadlock audit digest --lake fab.lake", into=audit)
@@ -182,18 +194,18 @@ def _parser() -> argparse.ArgumentParser:
         dest="action", metavar="ACTION", required=True
     )
     new = command("new", "make a key: a private file, and the public key printed", "loadlock keys new alice", lake=False, into=keys)
-    new.add_argument("name", metavar="NAME")
+    new.add_argument("name", metavar="NAME", help="whose key it is")
     new.add_argument("--output", metavar="FILE", help="where the private key goes (default NAME.pem)")
     command("list", "list the keys that the lake trusts", "loadlock keys list --lake fab.lake", into=keys)
     trust = command("trust", "trust a public key", "loadlock keys trust alice alice.pub --lake fab.lake", into=keys)
-    trust.add_argument("name", metavar="NAME")
+    trust.add_argument("name", metavar="NAME", help="whose key it is")
     trust.add_argument("public", metavar="KEY", help="the public key: ed25519:..., or a file that holds it")
     revoke = command("revoke", "trust a key no longer", "loadlock keys revoke alice --lake fab.lake", into=keys)
     revoke.add_argument("name", metavar="NAME", help="the key's name or id")
 
     config = commands.add_parser("config", help="check a configuration").add_subparsers(dest="action", metavar="ACTION", required=True)
     check = command("check", "check a configuration file", "loadlock config check fab.toml", lake=False, into=config)
-    check.add_argument("file", metavar="FILE")
+    check.add_argument("file", metavar="FILE", help="the configuration")
     command("schema", "print the JSON Schema, for editors", "loadlock config schema", lake=False, into=config)
     command("show", "print the configuration that the lake keeps", "loadlock config show --lake fab.lake", into=config)
 
@@ -218,15 +230,15 @@ def _approval_commands(command: Callable[..., argparse.ArgumentParser], commands
         sub.add_argument("--hours", type=float, metavar="HOURS", help="how long it holds (default: as configured, a week)")
         return sub
 
-    purge = plan("purge", "let the data of a tool, or old data, go for good", 'purge --older-than 400 --reason "retention"')
+    purge = plan("purge", "let the data of a tool, or old data, go for good", 'purge --tool CMP1 --reason "tool retired"')
     purge.add_argument("--tool", help="this tool only")
     since = purge.add_mutually_exclusive_group()
     since.add_argument("--before", metavar="TIME", help="payloads whose last row is older, ISO 8601 (UTC without a zone)")
     since.add_argument("--older-than", type=float, metavar="DAYS", help="payloads whose last row is so many days old")
     discard = plan("discard", "let the bytes of quarantined spans go", 'discard ID --reason "noise"')
-    discard.add_argument("ids", nargs="+", metavar="ID")
+    discard.add_argument("ids", nargs="+", metavar="ID", help="as 'quarantine list' names them")
     override = plan("override", "hold a tool's circuit open, or force it closed", 'override ETCH01 --hold --reason "pump swap"')
-    override.add_argument("tool", metavar="TOOL")
+    override.add_argument("tool", metavar="TOOL", help="the tool whose circuit it is")
     wanted = override.add_mutually_exclusive_group(required=True)
     for name, text in (("hold", "open whatever comes"), ("force", "closed, no delivery is judged"), ("end", "what is in force ends")):
         wanted.add_argument(f"--{name}", dest="override", action="store_const", const=name, help=text)
@@ -235,7 +247,7 @@ def _approval_commands(command: Callable[..., argparse.ArgumentParser], commands
     )
     override.add_argument("--delivery", metavar="FILE", help="with --force: for this delivered file alone")
     trust = plan("trust", "trust a public key", 'trust dora dora.pub --reason "new shift lead"')
-    trust.add_argument("name", metavar="NAME")
+    trust.add_argument("name", metavar="NAME", help="whose key it is")
     trust.add_argument("public", metavar="KEY", help="the public key: ed25519:..., or a file that holds it")
     plan("revoke", "trust a key no longer", 'revoke bob --reason "left"').add_argument("name", metavar="NAME", help="the key's name or id")
     policy = plan("policy", "put the [approval] of a configuration in force", 'policy --config fab.toml --reason "two of three"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -158,6 +159,38 @@ class Polisher:
 def polisher() -> Callable[[Path], Polisher]:
     """A factory: ``polisher(folder)`` sets a small polisher up in a folder."""
     return Polisher
+
+
+# --- the sample
+
+
+@dataclass
+class Sample:
+    """A folder as the pages and the help speak of it: deliveries in ``drop/``, ``fab.toml``, and ``fab.lake`` that holds them."""
+
+    folder: Path
+    payload: str
+    span: str
+
+
+@pytest.fixture(scope="session")
+def sample_site(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Sample]:
+    """A factory: ``sample_site(folder)`` puts sample_data/, ingested once, into a folder."""
+    import loadlock
+
+    template = tmp_path_factory.mktemp("sample")
+    shutil.copytree(ROOT / "sample_data" / "deliveries", template / "drop")
+    shutil.copy(ROOT / "sample_data" / "loadlock.toml", template / "fab.toml")
+    with loadlock.open(template / "fab.lake") as lake:
+        assert lake.ingest(template / "drop", config=template / "fab.toml").exit_code == 3
+        ((payload,),) = lake.sql("SELECT payload_id FROM payloads WHERE source LIKE '%ETCH01/0004%'").fetchall()
+        ((span,),) = lake.sql("SELECT quarantine_id FROM quarantine WHERE tool = 'ETCH01' AND reason = 'bad_item'").fetchall()
+
+    def put(folder: Path) -> Sample:
+        shutil.copytree(template, folder, dirs_exist_ok=True)
+        return Sample(folder, payload, span)
+
+    return put
 
 
 # --- the command line

@@ -57,6 +57,13 @@ COMMANDS = {
 }
 """Command -> module of this package and function in it, which is imported when the command runs."""
 
+ENDS: dict[int, tuple[str, ...]] = {
+    3: ("ingest", "quarantine replay", "reprocess", "repair"),
+    4: ("ingest",),
+    7: ("keys trust", "keys revoke"),
+}
+"""Exit code -> the commands that it is an answer of. The other codes hold for all, 5 and 6 for all that open a lake."""
+
 
 def run(options: argparse.Namespace) -> int:
     """Run the command that ``options`` name; errors go to stderr, their exit code to the caller."""

@@ -25,8 +25,9 @@ def check(options: argparse.Namespace) -> int:
 def schema(_options: argparse.Namespace) -> int:
     """Print the JSON Schema of a configuration."""
     from ingest.config import Config
+    from ingest.meanings import described
 
-    print_json(Config.model_json_schema())
+    print_json(described(Config.model_json_schema()))
     return 0
 
 

@@ -44,7 +44,7 @@ def test_the_parts_give_every_figure(tmp_path: Path) -> None:
     assert not {one.name for one in found.further} & set(GOALS)
     write_result(tmp_path / "bench.json", figures, further=[one.row() for one in found.further], settings=asdict(TINY), **found.tables)
     result = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
-    text = report.page(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", result)
+    text = report.page(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", report.generated(result))
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert all(f"| `{name}` |" in text for name in GOALS)
@@ -54,7 +54,9 @@ def test_the_parts_give_every_figure(tmp_path: Path) -> None:
 def test_the_page_is_what_the_result_says() -> None:
     result = json.loads(report.RESULT.read_text(encoding="utf-8"))
     text = report.PAGE.read_text(encoding="utf-8")
-    assert report.page(text, result) == text
+    assert report.page(text, report.generated(result)) == text
+    text = report.README.read_text(encoding="utf-8")
+    assert report.page(text, report.summary(result)) == text
     assert report.chart(result["figures"]) == report.CHART.read_text(encoding="utf-8")
 
 

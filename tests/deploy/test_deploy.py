@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNIT = (DEPLOY / "loadlock-watch@.service").read_text(encoding="utf-8")
 IMAGE = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
-PAGE = (ROOT / "docs" / "how-to" / "run-as-a-service.md").read_text(encoding="utf-8")
 OPTIONS = "--config fab.toml --metrics fab.prom"
 RUN = Callable[..., Any]
 
@@ -37,10 +36,6 @@ def test_dashboards_and_rules_name_metrics_that_there_are(file: str) -> None:
     assert named(text) <= set(METRICS)
     for name, labels in re.findall(r"\b(loadlock_[a-z_]+)\{([^}]*)\}", text):
         assert set(re.findall(r"(\w+)=~?", labels)) <= set(METRICS[name].labels)
-
-
-def test_the_page_lists_every_metric() -> None:
-    assert set(re.findall(r"^\| `(loadlock_\w+)`", PAGE, re.MULTILINE)) == set(METRICS)
 
 
 def test_the_dashboard_is_json_with_panels_of_its_own_ids() -> None:

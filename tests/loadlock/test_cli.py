@@ -321,19 +321,6 @@ def _commands(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> It
             yield from _commands(sub, (*path, name))
 
 
-@pytest.mark.parametrize("path", list(_commands(_parser())), ids=" ".join)
-def test_help_of_each_command_has_one_example_that_parses(path: tuple[str, ...], loadlock_command: Run) -> None:
-    import shlex
-
-    answer = loadlock_command(*path, "--help")
-    assert answer.code == 0
-    examples = [line for line in answer.out.splitlines() if line.startswith("example: loadlock ")]
-    assert len(examples) == 1
-    words = shlex.split(examples[0].removeprefix("example: loadlock "))
-    assert tuple(words[: len(path)]) == path
-    _parser().parse_args(words)
-
-
 def test_every_command_that_is_offered_exists() -> None:
     from loadlock.commands import COMMANDS
 
