@@ -25,6 +25,7 @@ PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md"
 ELSEWHERE = {
     "docs/commands.md": ("tests/loadlock/test_examples.py", "sh"),
     "docs/runbook.md": ("tests/docs/test_runbook.py", "sh"),
+    "docs/how-to/approve-what-destroys.md": ("tests/docs/test_approve.py", "sh"),
     "docs/macros.md": ("tests/loadlock/test_macros.py", "sql"),
     "docs/how-to/find-etch-faults.md": ("tests/real/test_lam.py", "sql"),
     "docs/how-to/orchestrate.md": ("tests/deploy/test_orchestrate.py", "python"),
