@@ -163,9 +163,9 @@ def _held(store: Store, now_us: int) -> dict[str, tuple[int, int | None, int]]:
 def _circuits(store: Store) -> list[dict[str, Any]]:
     """Return the circuits that are not closed, or overridden."""
     columns = ("kind", "circuit", "state", "reason", "retry_at", "override")
-    query = "SELECT kind, tool, state, reason, retry_at::VARCHAR, override FROM circuits WHERE state <> 'closed' OR override IS NOT NULL"
+    query = "SELECT kind, tool, state, reason, retry_at, override FROM circuits WHERE state <> 'closed' OR override IS NOT NULL"
     found = [dict(zip(columns, row, strict=True)) for row in store.rows(f"{query} ORDER BY ALL")]
-    return [one | {"retry_at": one["retry_at"] and one["retry_at"].replace(" ", "T")} for one in found]
+    return [one | {"retry_at": _text(one["retry_at"])} for one in found]
 
 
 def _jumps(store: Store) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ OPTIONS = {"parquet_compression": "zstd", "parquet_version": "2", "parquet_row_g
 REMOVED_TOGETHER = 500
 """Files that one DELETE lets go of: DuckLake finds them by name, and looks at its list of files once for all."""
 
+ASIDE = ("payloads", "staging", "walled", "before-upgrade")
 LIVE = "(SELECT path FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL)"
 
 
@@ -401,7 +402,7 @@ def _first_body(software: str) -> dict[str, Any]:
 
 def _check_empty(path: Path) -> None:
     """Raise unless there is nothing at ``path``, or what an interrupted creation leaves: that never holds data."""
-    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", "payloads", "staging", "walled", ".")
+    ours = ("lock", "lake.json", "catalog.sqlite", "index.sqlite", "data", "attach.sql", "mirror", *ASIDE, ".")
     strangers = [name for name in os.listdir(path) if not name.startswith(ours)]
     if strangers:
         raise NoLake(f"{path}: not empty and no lake (found {', '.join(sorted(strangers)[:3])}); name an empty or a new folder with --lake")

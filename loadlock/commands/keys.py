@@ -44,7 +44,13 @@ def listing(options: argparse.Namespace) -> int:
         for key in trust.keys
     ]
     if options.json:
-        rule = {"threshold": trust.threshold, "expiry": trust.expiry_s, "in_force": trust.in_force, "bootstrap": not trust.settled}
+        rule = {
+            "threshold": trust.threshold,
+            "actions": dict(trust.rule.actions),
+            "expiry": trust.expiry_s,
+            "in_force": trust.in_force,
+            "bootstrap": not trust.settled,
+        }
         print_json({"schema": 1, "keys": items, **rule})
         return 0
     return list_items(options, "keys", items)

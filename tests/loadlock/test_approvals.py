@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -128,6 +130,19 @@ def test_without_keys_a_confirmation_serves_and_the_ledger_says_so(desk: Desk) -
     desk.apply(code=7, words="--yes")
     assert desk("apply", desk.plan_file, "--yes").code == 0
     assert desk("audit", "verify").code == 0
+
+
+@pytest.mark.parametrize(("typed", "code"), [("yes\n", 0), ("no\n", 7), ("", 7)])
+def test_on_a_terminal_it_asks(desk: Desk, typed: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    monkeypatch.setattr(sys, "stderr", said := Terminal())
+    assert desk("quarantine", "discard", desk.ids[0], "--reason", "noise").code == code
+    assert desk.ids[0] in said.getvalue()
+    assert "It can't be undone" in said.getvalue()
 
 
 def test_with_keys_a_confirmation_does_not_serve(ruled: Desk) -> None:
