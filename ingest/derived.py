@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ingest.circuits import Breakers, index_rows, microseconds, record
 from storage.circuits import DEPENDENCY, DERIVED, OPEN, log_table
-from storage.errors import Busy
+from storage.errors import Busy, is_interrupt
 from storage.index import IndexDelta, Window
 from storage.schema import rows_table
 from storage.store import Change, Store
@@ -40,6 +40,8 @@ class Derived:
         except Busy:  # a dependency of the core, too
             raise
         except Exception as error:  # whatever it is: traces, events and ledger go on without
+            if is_interrupt(error):
+                raise
             self.fault = f"{type(error).__name__}: {error}"
 
     def settle(self, breakers: Breakers, *, tried: bool) -> None:

@@ -28,6 +28,8 @@ def write_query(lake: Any, query: str, form: str, output: str | None) -> None:
                 _text(relation, form, file)
         else:
             _text(relation, form, sys.stdout)
+    except duckdb.InterruptException:
+        raise
     except duckdb.Error as error:
         raise UsageError(str(error)) from error
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import IO, Any
 
 from ingest.receipts import Summary
+
+MOST_NAMES = 3
+"""Payloads or batches that a receipt names of many that have the same to tell."""
+
+MOST_REASONS = 10
 
 
 def _line(label: str, text: str) -> None:
@@ -22,9 +28,9 @@ def _share(part: int, whole: int) -> str:
 def receipt(summary: Summary, options: argparse.Namespace) -> None:
     """Print a summary as a receipt: what came in, what was kept, what was not and why, what to do next."""
     counts, records, size = summary.payloads, summary.records, summary.bytes
-    seen = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "seen")
+    seen = ", ".join(f"{number:,} {state}" for state, number in counts.items() if number and state != "seen")
     print(
-        f"{counts['seen']} payloads: {seen or 'nothing to do'}"
+        f"{counts['seen']:,} payload{'' if counts['seen'] == 1 else 's'}: {seen or 'nothing to do'}"
         + (" (dry run: nothing was written)" if getattr(options, "dry_run", False) else "")
     )
     if counts["committed"]:
@@ -44,13 +50,36 @@ def receipt(summary: Summary, options: argparse.Namespace) -> None:
         total = " + ".join(f"{size[name]:,} {name}" for name in ("accepted", "duplicate", "conflict", "quarantined", "other"))
         _line("balance", f"{size['in']:,} = {total}")
         rate = summary.samples / summary.seconds if summary.seconds else 0
-        _line("time", f"{summary.seconds:.2f} s, {rate:,.0f} samples/s, batches {', '.join(summary.batches)}")
-    for item in summary.receipts:
-        if item.state in ("refused", "deferred"):
-            print(f"  {item.state} {item.source}: {item.reason}")
+        _line("time", f"{summary.seconds:.2f} s, {rate:,.0f} samples/s, batches {_some(summary.batches)}")
+    for line in _left_out(summary):
+        print(line)
     advice = _advice(summary, options)
     if advice:
         print(f"next: {advice}")
+
+
+def _left_out(summary: Summary) -> Iterator[str]:
+    """Yield what was refused or deferred and why: payloads of one reason together, the first few by name."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for item in summary.receipts:
+        if item.state in ("refused", "deferred"):
+            reason = str(item.reason).replace(f"{item.source}: ", "")
+            together.setdefault((item.state, reason), []).append(item.source)
+    kinds = list(together.items())
+    for (state, reason), sources in kinds[:MOST_REASONS]:
+        if len(sources) == 1:
+            yield f"  {state} {sources[0]}: {reason}"
+            continue
+        yield f"  {state} {len(sources):,} payloads: {reason}"
+        yield f"    {_some(sources)}{'' if len(sources) <= MOST_NAMES else '; --json names all'}"
+    rest = sum(len(sources) for _, sources in kinds[MOST_REASONS:])
+    if rest:
+        yield f"  and {rest:,} payloads more, for other reasons; --json names all"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _advice(summary: Summary, options: argparse.Namespace) -> str:

@@ -51,3 +51,10 @@ class KeyReused(LoadlockError):
     """The idempotency key was used before with other bytes."""
 
     exit_code = 4
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether ``error`` is Ctrl-C: DuckDB has errors of its own for it where it runs a query, and they must not pass for faults."""
+    if isinstance(error, RuntimeError):
+        return str(error) == "Query interrupted"
+    return isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptException"

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import duckdb
 
 from storage import compaction, expiry, logmerge, sweeping
+from storage.errors import is_interrupt
 from storage.upkeep import Items, Upkeep
 
 DUE, DONE = "maintenance_due_us", "maintenance_seq"
@@ -47,6 +48,8 @@ def run_when_due(upkeep: Upkeep) -> str | None:
     except Exception as error:
         with contextlib.suppress(duckdb.Error):
             store.connection.execute("ROLLBACK")
+        if is_interrupt(error):
+            raise
         index.note(**{DUE: _microseconds(now + AGAIN), DONE: index.head().seq})
         return f"maintenance was put off, nothing was lost ({type(error).__name__}: {error})"
     return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 from loadlock.say import say
-from storage.errors import LoadlockError
+from storage.errors import LoadlockError, is_interrupt
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -68,6 +69,7 @@ ENDS: dict[int, tuple[str, ...]] = {
 def run(options: argparse.Namespace) -> int:
     """Run the command that ``options`` name; errors go to stderr, their exit code to the caller."""
     name = options.command if not hasattr(options, "action") else f"{options.command} {options.action}"
+    before = signal.getsignal(signal.SIGINT)
     try:
         module, function = COMMANDS[name].split(":")
         command: Command = getattr(import_module(f"loadlock.commands.{module}"), function)
@@ -75,17 +77,14 @@ def run(options: argparse.Namespace) -> int:
     except LoadlockError as error:
         say(str(error), "error", level="error", kind=type(error).__name__, exit_code=error.exit_code)
         return error.exit_code
-    except KeyboardInterrupt:
-        return _interrupted()
-    except RuntimeError as error:
-        if str(error) != "Query interrupted":  # how DuckDB reports Ctrl-C
-            raise
-        return _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-
-
-def _interrupted() -> int:
-    say("interrupted; nothing half done was kept, the next run goes on", "interrupted", level="warning")
-    return 130
+    except (KeyboardInterrupt, Exception) as error:
+        if not is_interrupt(error):
+            raise
+        say("interrupted; nothing half done was kept, the next run goes on", "interrupted", level="warning")
+        return 130
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)

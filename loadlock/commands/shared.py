@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import signal
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,19 @@ def open_lake(options: argparse.Namespace, *, read_only: bool = True) -> Any:
     from loadlock.lake import Lake
 
     imported()
-    return Lake(lake_path(options), read_only=read_only, wait=options.wait)
+    lake = Lake(lake_path(options), read_only=read_only, wait=options.wait)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, partial(_interrupt, lake))
+    return lake
+
+
+def _interrupt(lake: Any, _number: int, _frame: object) -> None:
+    """Answer Ctrl-C: DuckDB's own threads, too, leave their query, which they would finish otherwise."""
+    import duckdb
+
+    with suppress(duckdb.Error):
+        lake.store.connection.interrupt()
+    raise KeyboardInterrupt
 
 
 def print_json(document: object, *, flush: bool = False) -> None:

@@ -49,6 +49,24 @@ def test_each_outcome_has_its_next_command(copy: Any, loadlock_command: Run) -> 
     assert "loadlock config check" in advice(deferred)
 
 
+def test_hundreds_of_files_are_no_hundreds_of_lines(copy: Any, loadlock_command: Run) -> None:
+    for i in range(300):
+        (copy.drop / f"bad{i:03}.csv").write_text(f"TOOL,CHAMBER\nP1,{i}\nP1,B\n")
+    for i in range(200):
+        copy.file(f"good{i:03}.csv", copy.rows([10 + i])[:2])
+    (copy.drop / "other.csv").write_text("TOOL,STEP\nP1,A\nP1,B\n")
+    answer = loadlock_command("ingest", copy.drop, "--lake", copy.lake)
+    assert (answer.code, answer.err) == (3, "")
+    lines = answer.out.splitlines()
+    assert lines[0] == "502 payloads: 200 committed, 1 replayed, 301 deferred"
+    assert len(lines) < 16
+    (head,) = [i for i, line in enumerate(lines) if line.startswith("  deferred 300 payloads: mapping: [tables.polish]")]
+    assert lines[head + 1].endswith("bad002.csv and 297 more; --json names all")
+    assert str(copy.drop / "other.csv") in answer.out
+    document = loadlock_command("ingest", copy.drop, "--lake", copy.lake, "--json").json
+    assert sum(receipt["state"] == "deferred" for receipt in document["receipts"]) == 301
+
+
 class Tags(HTMLParser):
     """Checks that tags close in order, and collects them and the text."""
 
