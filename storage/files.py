@@ -225,16 +225,18 @@ class Stager:
         reached("file_forgotten")
 
     def discard(self) -> None:
-        """Remove every staged file: the batch will not be committed."""
-        for staged in list(self.files):
-            self.forget(staged)
-        self.release()
+        """Remove every staged file: the batch will not be committed. What can't be removed is left to ``sweep``."""
+        try:
+            for staged in list(self.files):
+                self.forget(staged)
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Let go of the mark that keeps the staged files from being swept: they were committed, or are no more."""
-        if self._mark is not None:
-            self._mark.remove()
-            self._mark = None
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            mark.remove()
 
 
 def _conform(table: pa.Table, name: str) -> pa.Table:

@@ -81,8 +81,10 @@ class Mark:
 
     def remove(self) -> None:
         """End the mark."""
-        self.path.unlink(missing_ok=True)
-        self._file.close()
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            self._file.close()
         reached("mark_removed")
 
 

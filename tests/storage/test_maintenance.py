@@ -11,6 +11,7 @@ import pytest
 import loadlock
 from loadlock.lake import Lake
 from storage import expiry, maintenance, sweeping
+from storage.points import watched
 from storage.schema import rows_table
 from tests.storage.maintained import age, content, later, named, on_disk, sound, trace_rows
 
@@ -123,6 +124,29 @@ def test_sweep_removes_orphans_but_none_that_a_running_batch_staged(site: Any) -
         assert [Path(item["path"]).name for item in lake.sweep()] == [staged.path.name]
         assert list((site.lake / "staging").iterdir()) == []
         assert [row[0] for row in lake.store.rows("SELECT body ->> 'orphans' FROM ledger WHERE action = 'sweep'")] == ["1", "1"]
+        sound(lake)
+
+
+def test_what_a_bad_disk_does_not_let_go_of_is_swept_later(site: Any) -> None:
+    """A batch that is given up lets go of its mark, whether or not its files could be removed: nobody commits them any more."""
+
+    def bad_disk(name: str, _path: Path | None) -> None:
+        if name == "file_forgotten":
+            raise OSError(5, "Input/output error")
+
+    with loadlock.open(site.lake) as lake:
+        stager = lake._upkeep().stager()
+        staged = [stager.write("traces", rows_table("traces", trace_rows(1))) for _ in range(2)]
+        mark = stager._mark
+        assert mark is not None
+        with pytest.raises(OSError, match="Input/output"), watched(bad_disk):
+            stager.discard()
+        assert mark._file.closed
+        assert list((site.lake / "staging").iterdir()) == []
+        left = [one.path for one in staged if one.path.exists()]
+        assert len(left) == 1
+        age(left[0], 10)
+        assert [Path(item["path"]) for item in lake.sweep()] == [left[0].relative_to(site.lake)]
         sound(lake)
 
 
