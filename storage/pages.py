@@ -29,8 +29,8 @@ STATISTICS_BYTES_MAX = 4096
 FAR_WINDOW_LOG = 22
 """How far back repeats are looked for, in powers of two; what a reader must hold of a page to read it."""
 
-DOUBLES_MATCH, DOUBLES_HASH_LOG = 5, 16
-"""Doubles repeat in fewer bytes, and more of them are worth remembering, than zstd's fastest levels look for."""
+DOUBLES_MATCH = 5
+"""Doubles that are alike share fewer bytes than the matches that zstd's fastest levels look for."""
 
 CHUNK_BYTES = 1 << 16
 """Room for compressed bytes: small enough that malloc does not ask the kernel for fresh pages each time."""
@@ -97,10 +97,10 @@ class Compressor:
     def __init__(self, level: int) -> None:
         parameters = zstandard.ZstdCompressionParameters.from_level
         plain = parameters(level)
-        doubles = {} if plain.strategy > zstandard.STRATEGY_FAST else {"min_match": DOUBLES_MATCH, "hash_log": DOUBLES_HASH_LOG}
+        match = DOUBLES_MATCH if plain.strategy == zstandard.STRATEGY_FAST else plain.min_match
         self._zstd: Final = zstandard.ZstdCompressor(level=level)
         self._far: Final = zstandard.ZstdCompressor(compression_params=parameters(level, window_log=FAR_WINDOW_LOG))
-        self._doubles: Final = zstandard.ZstdCompressor(compression_params=parameters(level, **doubles))
+        self._doubles: Final = zstandard.ZstdCompressor(compression_params=parameters(level, min_match=match))
 
     def size(self, body: Any) -> int:
         """Return the compressed size of ``body``."""
