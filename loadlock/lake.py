@@ -23,11 +23,12 @@ from loadlock import __version__
 from storage import digest, expiry, maintenance, sweeping, verify
 from storage.catalog import open_catalog, show_views
 from storage.circuits import OPEN, TOOL, Circuit
+from storage.creation import create, exists
 from storage.errors import KeyReused, LoadlockError
 from storage.patience import answered
 from storage.plans import check_ground, signer
 from storage.points import Step, reached
-from storage.store import Store, create, exists
+from storage.store import Store
 from storage.trust import read_trust
 from storage.upkeep import Items, Upkeep
 

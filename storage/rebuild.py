@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from storage import mirror
 from storage.catalog import attach_sql, open_catalog, rows
+from storage.creation import OPTIONS
 from storage.errors import IntegrityError, LoadlockError
 from storage.files import fsync_folder, write_durably
 from storage.locks import writer_lock
@@ -19,7 +20,7 @@ from storage.marker import read_marker
 from storage.mirrorbase import State, catalog_files, inlined, joined, state_of, unpack
 from storage.points import reached
 from storage.schema import COLUMNS, FORMAT_VERSION, arrow_schema, create_statements
-from storage.store import OPTIONS, Store
+from storage.store import Store
 
 CHUNK_ROWS = 500_000
 """Fewer rows than DuckLake keeps in the catalog at a time: it must never write a data file itself."""

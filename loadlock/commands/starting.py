@@ -32,7 +32,7 @@ def init(options: argparse.Namespace) -> int:
 def _create(options: argparse.Namespace) -> dict[str, Any]:
     from loadlock import __version__
     from loadlock.lake import actor
-    from storage.store import create
+    from storage.creation import create
 
     made = create(lake_path(options), actor=actor(), software=__version__, wait_s=options.wait)
     return {"lake": str(lake_path(options)), "created": made}
