@@ -221,7 +221,7 @@ def irregular_piece(sensors, n):
     return Piece(shared, [f"s{i:02}" for i in range(sensors)], np.arange(1, sensors + 1, dtype=np.int32), np.zeros((sensors, n)))
 
 
-def test_what_irregular_records_share_is_stored_about_once(tmp_path):
+def test_what_irregular_records_share_is_stored_once(tmp_path):
     optional = {"chamber", "window_id"}
     one, many = irregular_piece(1, 5000), irregular_piece(20, 5000)
     data = ours([many], optional, 200_000)
@@ -229,7 +229,7 @@ def test_what_irregular_records_share_is_stored_about_once(tmp_path):
     sizes = [read(ours([piece], optional, 200_000)).metadata.row_group(0) for piece in (one, many)]
     for name in shared:
         alone, together = (group.column(NAMES.index(name)).total_compressed_size for group in sizes)
-        assert together < 4 * alone, name
+        assert together < 1.2 * alone + 200, name
     assert read(data).read().equals(read(judged([many], optional, 200_000)).read())
     paths = [tmp_path / "ours.parquet", tmp_path / "theirs.parquet"]
     for path, bytes_ in zip(paths, (data, judged([many], optional, 200_000)), strict=True):
