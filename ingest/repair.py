@@ -32,6 +32,7 @@ from storage.index import IndexDelta
 from storage.kept import keep, kept_fault
 from storage.ledger import Entry, bodies
 from storage.store import Change, Store
+from storage.telling import Tell, nobody
 from storage.upkeep import names_all
 from storage.verify import catalog_files, entries, files_of, kept_files
 from storage.walled import Broken, Walled, broken_files, clear, missing_files, put_aside, stood_in
@@ -66,7 +67,7 @@ class Done:
         return {"schema": 1, "whole": not (self.missing or self.left or self.owed)} | {name: getattr(self, name) for name in names}
 
 
-def repair(store: Store, files: Iterable[Path], settings: Settings) -> dict[str, Any]:
+def repair(store: Store, files: Iterable[Path], settings: Settings, tell: Tell = nobody) -> dict[str, Any]:
     """Repair the lake and return what was done; with ``settings.dry_run`` only find out what would be.
 
     The bytes of payloads are looked for in ``files`` (folders stand for all that they hold), at the sources' own paths, and among what
@@ -76,7 +77,7 @@ def repair(store: Store, files: Iterable[Path], settings: Settings) -> dict[str,
     try:
         if not settings.dry_run:
             store.ensure_index(settings.wait_s)
-        _repair(store, given, settings, done)
+        _repair(store, given, settings, done, tell)
     except duckdb.Error as error:
         raise unreadable(error) from error
     return done.document()
@@ -90,11 +91,11 @@ def unreadable(error: duckdb.Error) -> IntegrityError:
     )
 
 
-def _repair(store: Store, files: Sequence[Path], settings: Settings, done: Done) -> None:
+def _repair(store: Store, files: Sequence[Path], settings: Settings, done: Done, tell: Tell) -> None:
     listed = list(entries(store))
     before = listed[-1].seq
     catalog = catalog_files(store, files_of(listed)[0])
-    broken = broken_files(store, listed, catalog)
+    broken = broken_files(store, listed, catalog, tell)
     for one in broken:
         if one.current and not one.mendable:
             why = f"{one.damage.fault}; its rows of {one.recorded.table} are in no payload: restore a backup"
@@ -111,6 +112,7 @@ def _repair(store: Store, files: Sequence[Path], settings: Settings, done: Done)
         tables = _to_rederive(listed)
         if tables:
             rederive(store, tables, settings)
+    tell("what is missing", 0, 0)
     _restore(store, files, broken, settings, done)
     if not settings.dry_run:
         done.features = derived.make_up(store, settings, force=True)

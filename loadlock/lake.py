@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from storage.patience import answered
 from storage.plans import check_ground, signer
 from storage.points import Step, reached
 from storage.store import Store
+from storage.telling import Tell, nobody
 from storage.trust import read_trust
 from storage.upkeep import Items, Upkeep
 
@@ -47,6 +49,13 @@ def actor() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def _decoding(tell: Tell) -> intake.Progress:
+    def report(batch: Any, position: int) -> None:
+        tell("bytes decoded", sum(payload.size for payload in batch.payloads[:-1]) + position, 0)
+
+    return report
 
 
 def new_id() -> str:
@@ -159,24 +168,27 @@ class Lake:
         files: Iterable[Source] = (),
         tool: str | None = None,
         config: Config | Source | None = None,
+        tell: Tell = nobody,
     ) -> dict[str, Any]:
         """Decode payloads, named by id or key, anew with today's code and configuration, in one commit. Return what was done.
 
         Their bytes come from ``files``, from where the sources were, or from what the lake keeps.
         """
         names = [payloads] if isinstance(payloads, str) else list(payloads)
-        return reprocess.reprocess(self.store, names, [Path(file) for file in files], tool, self._settings(config))
+        return reprocess.reprocess(
+            self.store, names, [Path(file) for file in files], tool, self._settings(config, progress=_decoding(tell))
+        )
 
-    def repair(self, *, files: Iterable[Source] = (), dry_run: bool = False) -> dict[str, Any]:
+    def repair(self, *, files: Iterable[Source] = (), dry_run: bool = False, tell: Tell = nobody) -> dict[str, Any]:
         """Wall off damaged data files, and make up what was lost from payloads that are at hand. Return what was done, and what is missing.
 
         Their bytes come from ``files``, from where the sources were, or from what the lake keeps.
         """
         try:
-            settings = self._settings(None, dry_run=dry_run)
+            settings = self._settings(None, dry_run=dry_run, progress=_decoding(tell))
         except duckdb.Error as error:
             raise repair.unreadable(error) from error
-        return repair.repair(self.store, [Path(file) for file in files], settings)
+        return repair.repair(self.store, [Path(file) for file in files], settings, tell)
 
     def reset_circuit(self, tool: str, *, reason: str) -> list[Circuit]:
         """Close the circuit of ``tool`` by hand; the ledger keeps who did it, and why. Returns what was not closed."""
@@ -223,10 +235,10 @@ class Lake:
 
     # --- maintenance
 
-    def compact(self, *, everything: bool = False, dry_run: bool = False) -> Items:
+    def compact(self, *, everything: bool = False, dry_run: bool = False, tell: Tell = nobody) -> Items:
         """Merge the small files of closed tool-days, flush what the catalog holds; ``everything``: what is not due yet, too."""
         with answered("files were merged"):
-            return maintenance.compact(self._upkeep(), everything=everything, dry_run=dry_run)
+            return maintenance.compact(replace(self._upkeep(), tell=tell), everything=everything, dry_run=dry_run)
 
     def expire(self, *, keep_days: float | None = None, dry_run: bool = False) -> Items:
         """Let the snapshots go that are older than ``keep_days`` (default: as configured)."""
@@ -281,18 +293,16 @@ class Lake:
         file = None if payload is None else Path(payload)
         return provenance.trace(self.store, tool, trace, seq, chamber=chamber, at=at, payload=file)
 
-    def digest(self) -> dict[str, str]:
+    def digest(self, tell: Tell = nobody) -> dict[str, str]:
         """Return the order-independent digest of the content."""
-        return digest.content_digest(self.store)
+        return digest.content_digest(self.store, tell)
 
-    def verify(
-        self, progress: Callable[[int], None] = lambda _bytes: None, *, quick: bool = False, every_feature: bool = False
-    ) -> verify.Report:
+    def verify(self, tell: Tell = nobody, *, quick: bool = False, every_feature: bool = False) -> verify.Report:
         """Prove the ledger, the accounts, every file, and features; ``quick``: the chain and the files' sizes alone.
 
         A sample of the features is computed anew, or all with ``every_feature``.
         """
-        return verify.verify(self.store, progress, quick=quick, every_feature=every_feature)
+        return verify.verify(self.store, tell, quick=quick, every_feature=every_feature)
 
 
 def open(path: Source, *, read_only: bool = False, wait: float = 600.0) -> Lake:

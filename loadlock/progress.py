@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from storage.telling import Tell, nobody
+
 MOST_TOOLS = 12
 """Tools that have a line of their own, those with the most bytes."""
 
@@ -122,3 +124,23 @@ def progress(options: argparse.Namespace) -> Iterator[Any]:
 
     with Live(get_renderable=draw, console=Console(stderr=True), transient=True, refresh_per_second=8):
         yield meter.report
+
+
+@contextmanager
+def working(options: argparse.Namespace) -> Iterator[Tell]:
+    """Yield what long work tells its steps: one line on a terminal with what is done and since when, nothing where nobody looks."""
+    if options.json or not sys.stderr.isatty():
+        yield nobody
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{options.command}", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            count = f": {done:,} of {of:,}" if of else f": {done:,}" if done else ""
+            bar.update(task, description=f"{options.command}, {what}{count}")
+
+        yield tell

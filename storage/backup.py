@@ -20,6 +20,7 @@ from storage.ledger import Entry
 from storage.points import reached
 from storage.schema import FORMAT_VERSION
 from storage.store import Change, Store
+from storage.telling import Tell, nobody
 from storage.verify import entries, files_of, kept_files
 
 MANIFEST = "backup.json"
@@ -54,21 +55,29 @@ def copy_catalog(source: Path, target: Path) -> None:
     reached("catalog_copied")
 
 
-def backup(store: Store, folder: Path, *, actor: str, software: str, wait_s: float, data: bool) -> tuple[Entry, dict[str, Any]]:
+def backup(
+    store: Store, folder: Path, *, actor: str, software: str, wait_s: float, data: bool, tell: Tell = nobody
+) -> tuple[Entry, dict[str, Any]]:
     """Write a backup to ``folder``; the lock is held only while the catalog is copied. Return the ledger entry and the manifest."""
     folder = folder.resolve()
     if folder.is_relative_to(store.data):
         raise BadBackup(f"{folder}: lies among the lake's data files; name a folder outside")
     _begin(folder, MANIFEST, "name a new folder for each backup")
     reached("backup_begun")
+    tell("catalog copied", 0, 0)
     with store.locked(wait_s):
         manifest = _manifest(store, folder, software, data=data)
         files = manifest["files"]
-        left = [file for file in files if data and not _link(store.path / file["path"], folder / file["path"])]
+        left = []
+        for number, file in enumerate(files if data else ()):
+            tell("files linked", number, len(files))
+            if not _link(store.path / file["path"], folder / file["path"]):
+                left.append(file)
         body = {name: manifest[name] for name in ("seq", "hash", "catalog_sha256", "data", "software")}
         body |= {"files_held": len(files), "bytes": sum(int(file["size"]) for file in files)}
         entry = store.commit(lambda _seq: Change("backup", actor, "", body, IndexDelta(0, "")))
-    for file in left:
+    for number, file in enumerate(left):
+        tell("files copied", number, len(left))
         _copy(store.path / file["path"], folder / file["path"])
     _finish(folder, manifest)
     return entry, manifest

@@ -182,5 +182,8 @@ def compact_days(upkeep: Upkeep, *, everything: bool = False, dry_run: bool = Fa
         found = units(upkeep, everything=everything)
     if dry_run:
         return [unit.item(upkeep) for unit in found]
-    done = [merge(upkeep, unit) for unit in found]
+    done = []
+    for number, unit in enumerate(found):
+        upkeep.tell("tool-days merged", number, len(found))
+        done.append(merge(upkeep, unit))
     return [item for item in done if item is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from storage.store import Store
+from storage.telling import Tell, nobody
 
 _KEY = ("tool", "chamber", "trace", "stream", "seq", "epoch_us(ts)", "position")
 _CONTEXT = ("lot", "wafer", "recipe", "step", "occurrence")
@@ -62,9 +63,13 @@ PARTS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
 """part -> (columns, source) of what is added up."""
 
 
-def content_digest(store: Store) -> dict[str, str]:
+def content_digest(store: Store, tell: Tell = nobody) -> dict[str, str]:
     """Return the digest of traces, events, windows, features and gaps, each as SHA-256 hex."""
-    return {part: _digest(store, sources) for part, sources in PARTS.items()}
+    found = {}
+    for number, (part, sources) in enumerate(PARTS.items()):
+        tell(f"digest of {part}", number, len(PARTS))
+        found[part] = _digest(store, sources)
+    return found
 
 
 def _digest(store: Store, sources: tuple[tuple[tuple[str, ...], str], ...]) -> str:

@@ -21,6 +21,7 @@ AGAIN = timedelta(hours=1)
 def compact(upkeep: Upkeep, *, everything: bool = False, dry_run: bool = False) -> Items:
     """Merge the small files of closed tool-days, then flush and merge the other tables."""
     days = compaction.compact_days(upkeep, everything=everything, dry_run=dry_run)
+    upkeep.tell("other tables", 0, 0)
     return days + logmerge.compact_logs(upkeep, everything=everything, dry_run=dry_run)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from storage.files import Stager
 from storage.mirrorbase import deleted_rows
 from storage.store import Store
+from storage.telling import Tell, nobody
 
 META = "__ducklake_metadata_lake"
 
@@ -44,6 +45,7 @@ class Upkeep:
     new_id: Callable[[], str]
     rules: Rules = field(default_factory=Rules)
     wait_s: float = 600.0
+    tell: Tell = nobody
 
     def stager(self) -> Stager:
         """Return a writer of data files as the lake's configuration wants them."""

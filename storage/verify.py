@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from storage.ledger import Entry, bodies, check_chain
 from storage.plans import proof_faults
 from storage.rebuild import compare
 from storage.store import Store
+from storage.telling import Tell, nobody
 from storage.walled import Walled, missing_files, shortfalls, walled_files
 
 _META = "__ducklake_metadata_lake"
@@ -85,20 +86,18 @@ def entries(store: Store) -> Iterator[Entry]:
         yield Entry(*row)
 
 
-def verify(
-    store: Store, progress: Callable[[int], None] = lambda _bytes: None, *, quick: bool = False, every_feature: bool = False
-) -> Report:
-    """Prove the lake and return the report; ``progress`` is told the bytes read.
+def verify(store: Store, tell: Tell = nobody, *, quick: bool = False, every_feature: bool = False) -> Report:
+    """Prove the lake and return the report.
 
     ``quick``: the chain, and that every file is there with its size. ``every_feature``: all features and not a sample of them.
     """
     report = Report(quick)
     with _uncached(store):
-        _prove(store, report, progress, every_feature)
+        _prove(store, report, tell, every_feature)
     return report
 
 
-def _prove(store: Store, report: Report, progress: Callable[[int], None], every_feature: bool) -> None:
+def _prove(store: Store, report: Report, tell: Tell, every_feature: bool) -> None:
     try:
         listed = list(entries(store))
     except duckdb.Error as error:
@@ -113,7 +112,7 @@ def _prove(store: Store, report: Report, progress: Callable[[int], None], every_
     lineage = Lineage(listed)
     walled = {one.damage.path for one in walled_files(listed)}
     files = [(recorded, in_use) for recorded, in_use in files if in_use or recorded.path not in walled]  # for old snapshots they are gone
-    _check_files(store, files, lineage, report, progress)
+    _check_files(store, files, lineage, report, tell)
     current = {recorded.path for recorded, in_use in files if in_use}
     for path in sorted(set(known) - removed - current):
         report.faults.append(f"{path}: the ledger committed this file and nothing removed it, but the catalog does not name it")
@@ -128,10 +127,13 @@ def _prove(store: Store, report: Report, progress: Callable[[int], None], every_
         report.faults += proof_faults(listed, store.rows("SELECT revision, body FROM lake.main.configs"))
     if report.quick:
         return
+    tell("accounts", 0, 0)
     with _reporting(report, "accounts: they can't be read"):
         _accounts(store, listed, report)
+    tell("catalog against mirror", 0, 0)
     with _reporting(report, "mirror: the catalog can't be held against it"):
         report.faults += compare(store)
+    tell("features computed anew", 0, 0)
     with _reporting(report, "features: they can't be computed anew"):
         report.windows, faults = feature_faults(store, every=every_feature)
         report.faults += faults
@@ -256,12 +258,11 @@ def _check_kept(store: Store, kept: dict[str, tuple[str, dict[str, Any]]], repor
             report.bytes += entry["size"]
 
 
-def _check_files(
-    store: Store, files: list[tuple[Recorded, bool]], lineage: Lineage, report: Report, progress: Callable[[int], None]
-) -> None:
+def _check_files(store: Store, files: list[tuple[Recorded, bool]], lineage: Lineage, report: Report, tell: Tell) -> None:
     seen: set[str] = set()
     check = FileCheck()
-    for recorded, _ in files:
+    for number, (recorded, _) in enumerate(files):
+        tell("files proven", number, len(files))
         report.files += 1
         if recorded.path in seen:
             report.faults.append(f"{recorded.path}: the catalog names this file twice")
@@ -273,4 +274,3 @@ def _check_files(
             report.damaged.append(damage_of(store, lineage, recorded, fault))
         else:
             report.bytes += recorded.size
-            progress(recorded.size)

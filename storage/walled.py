@@ -23,6 +23,7 @@ from storage.ledger import Entry, bodies
 from storage.points import reached
 from storage.schema import arrow_schema
 from storage.store import Store
+from storage.telling import Tell, nobody
 
 FOLDER = "walled"
 STAND_IN = "loadlock stand-in"
@@ -60,12 +61,13 @@ class Broken:
         return self.recorded.table in DELIVERED
 
 
-def broken_files(store: Store, listed: Sequence[Entry], files: Sequence[tuple[Recorded, bool]]) -> list[Broken]:
+def broken_files(store: Store, listed: Sequence[Entry], files: Sequence[tuple[Recorded, bool]], tell: Tell = nobody) -> list[Broken]:
     """Return the damaged ones among ``files`` that were not walled off before; reads every byte of them."""
     check, lineage, found = FileCheck(), Lineage(listed), []
     known = {one.damage.path for one in walled_files(listed)}
     footers = {Path(path).name: int(size or 0) for path, size in store.rows(_FOOTERS)}
-    for recorded, current in files:
+    for number, (recorded, current) in enumerate(files):
+        tell("files proven", number, len(files))
         if not current and recorded.path in known:
             continue
         fault = check.fault(store.path / recorded.path, recorded, quick=False)

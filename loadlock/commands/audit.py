@@ -27,8 +27,10 @@ def log(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Prove the chain, the accounts, every file and features."""
-    with open_lake(options) as lake:
-        report = lake.verify(quick=options.quick, every_feature=options.all)
+    from loadlock.progress import working
+
+    with open_lake(options) as lake, working(options) as tell:
+        report = lake.verify(tell, quick=options.quick, every_feature=options.all)
         if options.checkpoint:
             report.faults += _departures(lake, options)
     if options.json:
@@ -100,8 +102,10 @@ def _print_record(record: dict[str, Any]) -> None:
 
 def digest(options: argparse.Namespace) -> int:
     """Print the order-independent digest of the content."""
-    with open_lake(options) as lake:
-        parts = lake.digest()
+    from loadlock.progress import working
+
+    with open_lake(options) as lake, working(options) as tell:
+        parts = lake.digest(tell)
     if options.json:
         print_json({"schema": 1, **parts})
     else:

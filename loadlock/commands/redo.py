@@ -25,8 +25,10 @@ def retract(options: argparse.Namespace) -> int:
 
 def reprocess(options: argparse.Namespace) -> int:
     """Decode payloads anew in one commit."""
-    with open_lake(options, read_only=False) as lake:
-        done = lake.reprocess(options.payloads, files=options.files, tool=options.tool, config=options.config)
+    from loadlock.progress import working
+
+    with open_lake(options, read_only=False) as lake, working(options) as tell:
+        done = lake.reprocess(options.payloads, files=options.files, tool=options.tool, config=options.config, tell=tell)
     walled = any(payload["account"]["frames_quarantined"] or payload["account"]["records_conflict"] for payload in done["payloads"])
     if options.json:
         print_json(done)
@@ -41,8 +43,10 @@ def reprocess(options: argparse.Namespace) -> int:
 
 def repair(options: argparse.Namespace) -> int:
     """Wall off damage, and make up what was lost."""
-    with open_lake(options, read_only=False) as lake:
-        done = lake.repair(files=options.files, dry_run=options.dry_run)
+    from loadlock.progress import working
+
+    with open_lake(options, read_only=False) as lake, working(options) as tell:
+        done = lake.repair(files=options.files, dry_run=options.dry_run, tell=tell)
     damaged = bool(done["walled"]) and options.dry_run
     code = 0 if done["whole"] and not damaged else 3
     if options.json:

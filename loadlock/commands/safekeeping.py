@@ -14,11 +14,12 @@ def backup(options: argparse.Namespace) -> int:
     """Write a backup to a new folder."""
     from loadlock import __version__
     from loadlock.lake import actor
+    from loadlock.progress import working
     from storage.backup import backup
 
-    with open_lake(options, read_only=False) as lake:
+    with open_lake(options, read_only=False) as lake, working(options) as tell:
         entry, manifest = backup(
-            lake.store, Path(options.folder), actor=actor(), software=__version__, wait_s=options.wait, data=options.data
+            lake.store, Path(options.folder), actor=actor(), software=__version__, wait_s=options.wait, data=options.data, tell=tell
         )
     size = sum(file["size"] for file in manifest["files"])
     if options.json:
@@ -37,11 +38,12 @@ def restore(options: argparse.Namespace) -> int:
         raise UsageError("name the backup's folder, or --from-mirror to rebuild a lost catalog in place")
     body, faults = _from_mirror(options) if options.from_mirror else _from_backup(options)
     from loadlock.lake import Lake, actor
+    from loadlock.progress import working
     from storage.backup import note_restored
 
-    with Lake(lake_path(options), wait=options.wait) as lake:
+    with Lake(lake_path(options), wait=options.wait) as lake, working(options) as tell:
         entry = note_restored(lake.store, actor=actor(), wait_s=options.wait, body=body)
-        faults += lake.verify().faults
+        faults += lake.verify(tell).faults
     if options.json:
         print_json({"schema": 1, **body, "ledger_seq": entry.seq, "ok": not faults, "faults": faults})
     else:

@@ -10,8 +10,10 @@ from loadlock.commands.shared import open_lake, print_json
 
 def compact(options: argparse.Namespace) -> int:
     """Merge small files, and move rows out of the catalog."""
-    with open_lake(options, read_only=False) as lake:
-        items = lake.compact(everything=options.all, dry_run=options.dry_run)
+    from loadlock.progress import working
+
+    with open_lake(options, read_only=False) as lake, working(options) as tell:
+        items = lake.compact(everything=options.all, dry_run=options.dry_run, tell=tell)
     return _answer(options, items, "nothing to merge", ("table", "tool", "day", "files", "rows", "kept", "bytes", "bytes_after"))
 
 

@@ -123,6 +123,52 @@ def test_spc_rules_are_western_electrics(case: tuple[Lake, str, str, str]) -> No
         assert tuple(bool(found[f"rule_{rule}"][i]) for rule in (1, 2, 3, 4)) == expected
 
 
+CALM = [0.5641895835477563, -0.5641895835477563] * 10
+"""Twenty points of which the mean is 0 and the mean moving range that of sigma 1."""
+
+BREACHES = {
+    "one point beyond three sigmas": ([3.5], {1}),
+    "two of three beyond two": ([2.5, -0.5, 2.5], {2}),
+    "four of five beyond one": ([1.5, 1.5, -0.5, 1.5, 1.5], {3}),
+    "eight on one side": ([0.5] * 8, {4}),
+    "one point within three": ([2.9], set()),
+    "two of four beyond two": ([2.5, -0.5, -0.5, 2.5], set()),
+    "two beyond two on different sides": ([2.5, -2.5], set()),
+    "three of five beyond one": ([1.5, 1.5, -0.5, -0.5, 1.5], set()),
+    "seven on one side": ([0.5] * 7, set()),
+}
+
+
+@pytest.fixture(scope="module")
+def breaches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A tool for each case and side, a wafer for each of its points."""
+    drop = tmp_path_factory.mktemp("breaches")
+    for number, (points, _) in enumerate(BREACHES.values()):
+        for side in (1, -1):
+            folder = drop / f"{'over' if side > 0 else 'under'}{number}"
+            folder.mkdir()
+            for i, value in enumerate(side * point for point in [*CALM, *points]):
+                lines = [f"{60 * i + second},A,main,{value!r}" for second in range(2)]
+                (folder / f"L1_W{i:02d}.csv").write_text("\n".join(["T,CHAMBER,STEP,power", *lines]) + "\n", encoding="utf-8")
+    (drop / "etch.toml").write_text(CONFIG, encoding="utf-8")
+    with loadlock.open(tmp_path_factory.mktemp("macros") / "breaches.lake") as lake:
+        assert lake.ingest(drop, config=drop / "etch.toml").exit_code == 0
+        yield lake
+
+
+@pytest.mark.parametrize("side", ["over", "under"])
+@pytest.mark.parametrize("what", BREACHES)
+def test_each_rule_is_broken_by_its_own_case_alone(breaches: Lake, what: str, side: str) -> None:
+    """The last point breaks exactly the rule that it should, and none before it breaks any."""
+    number = list(BREACHES).index(what)
+    found = _columns(breaches, "FROM spc(?, 'power', baseline := 20)", f"{side}{number}")
+    assert len(found["value"]) == 20 + len(BREACHES[what][0])
+    assert found["sigma"][0] == pytest.approx(1.0)
+    broken = [{rule for rule in (1, 2, 3, 4) if found[f"rule_{rule}"][i]} for i in range(len(found["value"]))]
+    assert broken[-1] == BREACHES[what][1]
+    assert not any(broken[:-1])
+
+
 def test_spc_of_all_chambers_judges_each_by_itself(made: Lake) -> None:
     both = made.sql(f"SELECT chamber, value, center, ewma, rule_1 FROM spc('{TOOL}', '{SENSOR}', step := 'main')").fetchall()
     single = [

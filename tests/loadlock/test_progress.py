@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import loadlock
 from loadlock.progress import Figures, Meter
 
 SAMPLE = Path(__file__).parents[2] / "sample_data"
@@ -47,14 +48,16 @@ def test_threads_have_batches_of_their_own() -> None:
     assert meter.by_tool() == {"A": Figures(10, 10), "B": Figures(20, 20)}
 
 
-def ingest(lake: Path, stderr: int) -> tuple[int, str]:
-    command = [sys.executable, "-m", "loadlock.cli", "ingest", str(SAMPLE / "deliveries"), "--config", str(SAMPLE / "loadlock.toml")]
+def run_on(stderr: int, *arguments: object) -> tuple[int, str]:
+    """Run a command whose standard error is ``stderr``; return its exit code and output."""
+    command = [sys.executable, "-m", "loadlock.cli", *map(str, arguments)]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "140"}
-    done = subprocess.run([*command, "--lake", str(lake)], stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, check=False)
     return done.returncode, done.stdout
 
 
-def test_a_terminal_shows_each_tool_and_a_file_shows_nothing(tmp_path: Path) -> None:
+def on_a_terminal(*arguments: object) -> tuple[int, str, str]:
+    """Run a command on a terminal; return its exit code, its output, and what the terminal was sent."""
     ours, theirs = pty.openpty()
     shown = bytearray()
 
@@ -67,18 +70,66 @@ def test_a_terminal_shows_each_tool_and_a_file_shows_nothing(tmp_path: Path) -> 
 
     reader = threading.Thread(target=read)
     reader.start()
-    code, out = ingest(tmp_path / "a.lake", theirs)
+    code, out = run_on(theirs, *arguments)
     os.close(theirs)
     reader.join()
     os.close(ours)
-    text = shown.decode()
+    return code, out, shown.decode()
+
+
+INGEST = ("ingest", SAMPLE / "deliveries", "--config", SAMPLE / "loadlock.toml", "--lake")
+
+
+def test_a_terminal_shows_each_tool_and_a_file_shows_nothing(tmp_path: Path) -> None:
+    code, out, text = on_a_terminal(*INGEST, tmp_path / "a.lake")
     assert code == 3
     for word in ("ETCH01", "ETCH02", "cmp", "samples/s", "duplicates", "quarantined"):
         assert word in text
     assert "100 %" not in text
     assert "\x1b" not in out
     with open(tmp_path / "errors", "w+") as file:
-        code, plain = ingest(tmp_path / "b.lake", file.fileno())
+        code, plain = run_on(file.fileno(), *INGEST, tmp_path / "b.lake")
         file.seek(0)
         assert (code, file.read()) == (3, "")
     assert "\x1b" not in plain
+
+
+LAST = {
+    "audit verify": "audit, features computed anew",
+    "audit digest": "audit, digest of gaps: 4 of 5",
+    "compact --all": "compact, other tables",
+    "backup {new} --data": "backup, files linked: ",
+    "repair": "repair, what is missing",
+    "reprocess {payload}": "reprocess, bytes decoded: ",
+}
+"""Command -> what a terminal is shown of its last step."""
+
+
+def test_other_long_work_shows_what_it_does_on_a_terminal_alone(copy: Any, loadlock_command: Any) -> None:
+    for i in range(2, 6):
+        assert loadlock_command("ingest", copy.wafers(f"{i}.csv", [i]), "--lake", copy.lake).code == 0
+    (payload, *_) = loadlock_command("sql", "select payload_id as p from payloads", "--format", "json", "--lake", copy.lake).json
+    for number, (command, words) in enumerate(LAST.items()):
+        values = {"new": copy.folder / f"{number}", "payload": payload["p"]}
+        code, out, text = on_a_terminal(*(part.format(**values) for part in command.split()), "--lake", copy.lake)
+        assert code == 0, (command, text)
+        assert words in text, (command, text)
+        assert "\x1b" not in out
+    for command in ("audit verify", "audit digest", "repair", "compact --all"):
+        quiet = loadlock_command(*command.split(), "--lake", copy.lake)
+        assert (quiet.code, quiet.err) == (0, "")
+        assert "\x1b" not in on_a_terminal(*command.split(), "--lake", copy.lake, "--json")[2]
+
+
+def test_steps_are_told_with_how_many_are_left(copy: Any) -> None:
+    told: list[tuple[str, int, int]] = []
+    with loadlock.open(copy.lake) as lake:
+        lake.ingest(copy.wafers("2.csv", [2]), config=copy.config)
+        lake.verify(lambda *step: told.append(step))
+        files = [step for step in told if step[0] == "files proven"]
+        assert files == [("files proven", i, len(files)) for i in range(len(files))]
+        assert len(files) > 1
+        assert {"accounts", "catalog against mirror", "features computed anew"} <= {what for what, _, _ in told}
+        told.clear()
+        lake.compact(everything=True, tell=lambda *step: told.append(step))
+        assert told[0] == ("tool-days merged", 0, told[0][2])
