@@ -253,6 +253,7 @@ def measure(name: str, folder: Path, data: Path, size_mb: float) -> list[dict[st
     return [
         {"data": name, "format": kind, "bytes": size, "bytes_per_sample": size / rows.num_rows, "ours_vs_it": sizes["ours"] / size}
         for kind, size in sizes.items()
+        if size  # a tiny lake keeps its features in the catalog
     ]
 
 

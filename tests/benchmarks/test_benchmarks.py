@@ -84,7 +84,7 @@ def test_reductions_are_ratios_of_the_axes() -> None:
 
 
 def test_sizes_of_all_formats(tmp_path: Path) -> None:
-    rows = bench_sizes.measure("mix", tmp_path, tmp_path, 2.0)
+    rows = bench_sizes.measure("mix", tmp_path, tmp_path, 1.0)
     sizes = {row["format"]: row["bytes"] for row in rows}
     assert set(bench_sizes.PEERS) < set(sizes)
     assert sizes["json_lines"] > sizes["csv"] > sizes["csv_gz"] > sizes["pcodec_values"] > 0
