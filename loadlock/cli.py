@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import sys
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from loadlock import __version__
 
@@ -14,11 +15,28 @@ EPILOG = """exit codes: 0 done  1 a bug  2 usage or configuration  3 done, and s
   4 idempotency key used before with other bytes  5 busy, try again  6 integrity failure  7 approval missing  130 interrupted"""
 
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was meant, where a command or a choice is misspelt."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with 2."""
+        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if found:
+            import difflib
+
+            (given, choices) = found.groups()
+            close = difflib.get_close_matches(given, re.findall(r"[\w-]+", choices), 1)
+            message = f"{message[: found.start()]}there is no '{given}'; " + (
+                f"did you mean '{close[0]}'?" if close else f"there are {choices.replace(chr(39), '')}"
+            )
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="loadlock",
         description="Ingest semiconductor tool-sensor data exactly once into a lake that DuckDB can query.",
         epilog=EPILOG,
