@@ -38,7 +38,7 @@ GOALS: dict[str, Goal] = {
     "write_vs_pyarrow": Goal(4, 2.5, "speed of writing traces over pyarrow's writer"),
     "write_vs_value_limit": Goal(0.7, 0.5, "the same over byte-split and zstd of the values alone"),
     "pipeline_vs_value_limit": Goal(4.5, 7, "CPU of a whole ingest over that of byte-split and zstd of its values alone", False),
-    "pipeline_bare_vs_value_limit": Goal(2.2, 2.2, "the same without quantiles and SHA-256", False),
+    "pipeline_bare_vs_value_limit": Goal(2.2, 7, "the same without quantiles and SHA-256", False),
     "pipeline_vs_pyarrow_write": Goal(1.9, 1.9, "CPU of a whole ingest over pyarrow writing the same trace rows", False),
     "threads2_vs_1": Goal(1.7, 1.7, "speed of an ingest with two threads over one, wall clock", gate=REPORTED),
     "samples_per_cpu_s": Goal(30, 15, "samples that a CPU second ingests", unit="M/s", gate=REPORTED),

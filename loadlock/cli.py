@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from loadlock import __version__
 
@@ -27,11 +28,28 @@ _CODES = [f"{code} {meaning}" for code, meaning in EXIT_CODES.items()]
 EPILOG = f"exit codes: {'  '.join(_CODES[:4])}\n  {'  '.join(_CODES[4:])}"
 
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was meant, where a command or a choice is misspelt."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with 2."""
+        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if found:
+            import difflib
+
+            (given, choices) = found.groups()
+            close = difflib.get_close_matches(given, re.findall(r"[\w-]+", choices), 1)
+            message = f"{message[: found.start()]}there is no '{given}'; " + (
+                f"did you mean '{close[0]}'?" if close else f"there are {choices.replace(chr(39), '')}"
+            )
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="loadlock",
         description="Ingest semiconductor tool-sensor data exactly once into a lake that DuckDB can query.",
         epilog=EPILOG,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import IO, Any
@@ -18,7 +20,14 @@ MOST_REASONS = 10
 
 
 def _line(label: str, text: str) -> None:
-    print(f"  {label:<12} {text}")
+    line = f"  {label:<12} {text}"
+    width = _width()
+    print("\n".join(textwrap.wrap(line, width, subsequent_indent=" " * 15)) if width and len(line) > width else line)
+
+
+def _width() -> int | None:
+    """Return the columns of the terminal that is written to; elsewhere lines are as long as they are."""
+    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
 
 
 def _share(part: int, whole: int) -> str:
@@ -138,7 +147,15 @@ def overview(document: dict[str, Any]) -> None:
         _line("time jump", f"{jump['tool']} {jump['trace']} {jump['stream']}: more than a day without data inside an epoch")
     if document["tools"]:
         print()
-        table([_tool(tool) for tool in document["tools"]], "")
+        tools, width = [_tool(tool) for tool in document["tools"]], _width()
+        if width and _wide(tools) > width:  # lag says it, too
+            tools = [{name: value for name, value in tool.items() if name != "last sample"} for tool in tools]
+        table(tools, "")
+
+
+def _wide(items: list[dict[str, Any]]) -> int:
+    """Return the columns that ``items`` take as a table."""
+    return sum(2 + max(len(name), *(len(_cell(item[name])) for item in items)) for name in items[0]) - 2
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:

@@ -338,3 +338,18 @@ def test_an_unknown_command_is_usage(loadlock_command: Run) -> None:
     answer = loadlock_command("ingset")
     assert answer.code == 2
     says(answer.err, "ingset", "ingest")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["ingst", "drop"], "did you mean 'ingest'?"),
+        (["audit", "verfy"], "did you mean 'verify'?"),
+        (["sql", "select 1", "--format", "cvs"], "did you mean 'csv'?"),
+        (["zzzz"], "there are init, ingest"),
+    ],
+)
+def test_a_misspelt_command_is_told_what_was_meant(loadlock_command: Any, words: list[str], wanted: str) -> None:
+    answer = loadlock_command(*words)
+    assert (answer.code, answer.out) == (2, "")
+    assert wanted in answer.err

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import loadlock
 
@@ -96,3 +100,18 @@ def test_ctrl_c_ends_a_long_query(copy: Any) -> None:
     with Running("sql", "select count(*) as n from traces", "--json", "--lake", copy.lake) as again:
         assert again.end() == 0
     assert json.loads(again.out[0]) == [{"n": 80}]
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_overview_fits_the_terminal(copy: Any, columns: int) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "dumb", "COLUMNS": str(columns)}
+    command = [sys.executable, "-m", "loadlock.cli", "status", "--lake", copy.lake.name]
+    child = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, env=environment, check=False, cwd=copy.folder)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert child.returncode == 0, child.stderr
+    assert max(map(len, shown.splitlines())) <= columns
+    assert "circuit" in shown
+    assert ("last sample" in shown) == (columns == 200)
