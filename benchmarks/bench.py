@@ -35,8 +35,8 @@ class Sizes:
     decode_mb: float = 100
     secsgem_messages: int = 100
     table_mb: float = 40
-    pipeline_mb: float = 210
-    pipeline_rounds: int = 5
+    pipeline_mb: float = 400
+    pipeline_rounds: int = 4
     memory_mb: float = 100
     memory_rounds: int = 2
     start_rounds: int = 15

@@ -48,7 +48,7 @@ class Runs:
         self.source = folder / "pipeline"
         self.counts = capture.write(self.source, int(size_mb * MB), tools=(TOOL,))
         self.both = folder / "both"
-        self.counts_of_both = capture.write(self.both, int(size_mb * MB), tools=(TOOL, OTHER), payloads=2)
+        self.counts_of_both = capture.write(self.both, int(2 * size_mb * MB), tools=(TOOL, OTHER), payloads=4)
         self.lake = folder / "pipeline.lake"
         self.stages: list[dict[str, float]] = []
 
@@ -57,7 +57,7 @@ class Runs:
         return self._ingest(self.source, self.counts, time.process_time, 1)
 
     def ingest_both(self, jobs: int) -> float:
-        """Ingest as many bytes of two tools with ``jobs`` threads and return the seconds of wall clock."""
+        """Ingest twice as many bytes of two tools, each in four payloads, with ``jobs`` threads and return the seconds of wall clock."""
         return self._ingest(self.both, self.counts_of_both, time.perf_counter, jobs)
 
     def _ingest(self, source: Path, counts: capture.Counts, clock: Callable[[], float], jobs: int) -> float:
