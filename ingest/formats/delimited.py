@@ -25,7 +25,7 @@ BATCH_BYTES = 2 << 20
 PIECE_BYTES = 16 << 20
 """Bytes that are scanned at once, at most: offsets are 32-bit."""
 
-CELLS = 1 << 20
+CELLS = 1 << 19
 """Fields of one batch of rows."""
 
 ODD_ROWS = 1 << 14
