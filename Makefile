@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.built
+LOWERED := .venv/.lowered
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
@@ -14,7 +15,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-env: $(STAMP) ## build .venv from requirements-dev.lock (again only when that file or pyproject.toml changed)
+env: $(STAMP) $(LOWERED) ## build .venv from requirements-dev.lock (again only when that file or pyproject.toml changed)
 
 $(STAMP): requirements-dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later found; name one: make PYTHON=/path/to/python3.11 env" >&2; exit 2; }
@@ -23,13 +24,16 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q kernels storage ingest loadlock  # as pip does with what it copies
-	@$(BIN)/python -m kernels.lower  # once for all who compile kernels of this version here: each needs LLVM alone
 	@touch $@
 
-demo: $(STAMP) ## ingest sample_data into demo.lake and ask SQL of it
+$(LOWERED): $(STAMP) $(wildcard kernels/*.py)  # numba's half of compiling the kernels; LLVM's is paid with each empty cache
+	@$(BIN)/python -m kernels.lower
+	@touch $@
+
+demo: $(LOWERED) ## ingest sample_data into demo.lake and ask SQL of it
 	@scripts/demo $(BIN)/loadlock
 
-test: $(STAMP) ## all tests but the slow ones
+test: $(LOWERED) ## all tests but the slow ones
 	@$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 lint: $(STAMP) ## ruff: rules and format
@@ -41,10 +45,10 @@ types: $(STAMP) ## mypy, strict
 
 check: lint types test ## all of the above
 
-bench: $(STAMP) ## all figures and docs/benchmarks.md (half an hour); BENCH="--only decode" runs a part
+bench: $(LOWERED) ## all figures and docs/benchmarks.md (half an hour); BENCH="--only decode" runs a part
 	@$(BIN)/python -m benchmarks.bench $(BENCH)
 
-bench-check: $(STAMP) ## a regression against BASE (default: the merge base with main, else the commit before) fails
+bench-check: $(LOWERED) ## a regression against BASE (default: the merge base with main, else the commit before) fails
 	@$(BIN)/python -m benchmarks.gate $(if $(BASE),--base $(BASE))
 
 soak: $(STAMP) ## the slow tests with their full counts (an hour or two); SOAK=tests/faults/test_bits.py runs a part
