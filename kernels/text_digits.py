@@ -29,7 +29,7 @@ _BYTE_OF[[(0x80 << 8 * byte) % 19 for byte in range(8)]] = range(8)
 
 @inline
 def _eight(word: Any, length: int, marks: Any) -> Any:
-    """Read up to eight characters: ``length`` of them are in ``word``, the last in its lowest byte, 0 above; ``marks``: the mark eight times.
+    """Read up to eight characters: ``length`` are in ``word``, the last in its lowest byte, 0 above it; ``marks``: the mark eight times.
 
     Returns (digits as integer, digits, digits behind the mark or -1, whether they are digits with at most one mark among them).
     """
