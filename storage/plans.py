@@ -200,7 +200,10 @@ def proof_faults(listed: Iterable[Entry], configs: Iterable[tuple[int, str]]) ->
     for entry in listed:
         body = json.loads(entry.body) if entry.action in KINDS else {}
         if entry.seq in given:
-            trust.take(entry.seq, "configure", json.loads(given[entry.seq]))
+            try:
+                trust.take(entry.seq, "configure", json.loads(given[entry.seq]))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:  # a damaged file: whatever a flipped bit makes of it
+                faults.append(f"ledger entry {entry.seq}: its configuration is damaged ({error}), so the rule of approvals can't be told")
         if entry.action in KINDS and not (entry.action in ("trust", "revoke") and "plan" not in body and not trust.settled):
             fault = _proof_fault(entry, body, trust)
             faults += [f"ledger entry {entry.seq}: {entry.action} without approval: {fault}"] if fault else []

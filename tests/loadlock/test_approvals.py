@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 import loadlock
 from storage import plans
-from storage.ledger import canonical
+from storage.ledger import Entry, canonical
 from storage.trust import Trust
 from storage.verify import entries
 
@@ -320,3 +320,12 @@ def test_an_entry_without_its_approval_is_found(ruled: Desk) -> None:
         assert len(faults) == 1
         assert words in faults[0]
         assert faults[0].startswith(f"ledger entry {listed[-1].seq}: discard without approval")
+
+
+@pytest.mark.parametrize(
+    "body", ['{"approval": ', "[]", '{"approval": {"threshold": "x"}}', '{"approval": {"expiry": []}}', '{"approval": 7}']
+)
+def test_a_damaged_configuration_is_a_fault_and_no_crash(body: str) -> None:
+    entry = Entry(2, datetime(2026, 3, 1), "t", "configure", "", "{}", "", "")
+    (fault,) = plans.proof_faults([entry], [(2, body)])
+    assert "ledger entry 2: its configuration is damaged" in fault
