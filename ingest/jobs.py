@@ -95,8 +95,9 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     begin = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(_short_turns())
-        stack.enter_context(store.held_open())
         stores = [stack.enter_context(store.twin()) for _ in range(jobs)]
+        for twin in stores:
+            stack.enter_context(twin.held_open())
         summary = _share(stores, found, settings)
     summary.seconds = round(time.monotonic() - begin, 6)
     return summary

@@ -12,36 +12,60 @@ from pathlib import Path
 
 import duckdb
 
-LOG_BYTES_MOST = 16 << 20
-"""With a longer log there is no hold until the next transaction ended: a hold is a reader, and keeps the log from being begun anew."""
+COMMITS_MOST = 64
+COMMITS_MOST_OF_A_LONG_LOG = 8
+LONG_LOG = 4 << 20
+"""After so many commits the log is copied back, and the next one begins it anew; sooner when its file has so many bytes."""
 
 
 class Hold:
-    """One writer's hold: a transaction of its own that has read something. ``log``: the catalog's write-ahead log."""
+    """One writer's hold: a transaction of its own that has the file open and reads nothing of it, so that it keeps no state of it alive.
+
+    ``log``: the catalog's write-ahead log.
+    """
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._commits = 0
 
-    def renew(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Hold the catalog as it is now, and let go of it as it was. A hold that can't be had is done without."""
-        before, self._cursor = self._cursor, None
-        with contextlib.suppress(duckdb.Error, OSError):
-            if not self._log.exists() or self._log.stat().st_size <= LOG_BYTES_MOST:
-                cursor = connection.cursor()
-                cursor.execute("BEGIN")
-                cursor.execute("SELECT count(*) FROM __ducklake_metadata_lake.ducklake_metadata").fetchall()
-                self._cursor = cursor
-        _end(before)
+    def take(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Hold the catalog's file by a cursor of ``connection``. A hold that can't be had is done without."""
+        self.release()
+        cursor = connection.cursor()
+        try:
+            cursor.execute("BEGIN")
+            _pragma(cursor, "busy_timeout = 0")
+        except duckdb.Error:
+            _end(cursor)
+        else:
+            self._cursor = cursor
+
+    def keep_short(self) -> None:
+        """Called after a commit: have the log copied back once it is long, as far as readers let it, without waiting for any of them.
+
+        SQLite does it by itself after 1,000 pages, but not on DuckDB's connections, which still read when they commit.
+        """
+        if self._cursor is None:
+            return
+        self._commits += 1
+        size = self._log.stat().st_size if self._log.exists() else 0
+        if self._commits >= (COMMITS_MOST_OF_A_LONG_LOG if size > LONG_LOG else COMMITS_MOST):
+            self._commits = 0
+            _pragma(self._cursor, "wal_checkpoint(PASSIVE)")
 
     def release(self) -> None:
         """Let go."""
         before, self._cursor = self._cursor, None
-        _end(before)
+        if before is not None:
+            _end(before)
 
 
-def _end(cursor: duckdb.DuckDBPyConnection | None) -> None:
-    if cursor is not None:
-        with contextlib.suppress(duckdb.Error):
-            cursor.execute("ROLLBACK")
-        cursor.close()
+def _pragma(cursor: duckdb.DuckDBPyConnection, words: str) -> None:
+    cursor.execute(f"SELECT * FROM sqlite_query('__ducklake_metadata_lake', 'PRAGMA {words}')").fetchall()
+
+
+def _end(cursor: duckdb.DuckDBPyConnection) -> None:
+    with contextlib.suppress(duckdb.Error):
+        cursor.execute("ROLLBACK")
+    cursor.close()

@@ -133,7 +133,7 @@ class Store:
     def held_open(self) -> Iterator[None]:
         """Keep the catalog's file open between transactions (:mod:`storage.hold`)."""
         hold = self._hold = Hold(self.path / "catalog.sqlite-wal")
-        hold.renew(self.connection)
+        hold.take(self.connection)
         try:
             yield
         finally:
@@ -224,8 +224,8 @@ class Store:
             raise CatalogDown(f"the catalog did not take the commit ({error}); {NOTHING}") from error
         with contextlib.suppress(OSError, sqlite3.Error, duckdb.Error):  # it is committed: whoever takes the lock next makes up for these
             self._follow(change, entry, snapshot)
-        if self._hold is not None:
-            self._hold.renew(self.connection)
+            if self._hold is not None:
+                self._hold.keep_short()
         return entry
 
     def _follow(self, change: Change, entry: ledger.Entry, snapshot: int) -> None:
@@ -326,7 +326,7 @@ class Store:
         self.connection.close()
         self.connection = self._connect()
         if self._hold is not None:
-            self._hold.renew(self.connection)
+            self._hold.take(self.connection)
 
     def _recorded(self, entry: ledger.Entry) -> bool:
         return bool(self.rows("SELECT 1 FROM lake.main.ledger WHERE seq = ? AND hash = ?", [entry.seq, entry.hash]))
