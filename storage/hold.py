@@ -42,7 +42,7 @@ class Hold:
             self._cursor = cursor
 
     def keep_short(self) -> None:
-        """Called after a commit: have the log copied back once it is long, as far as readers let it, without waiting for any of them.
+        """After a commit: have the log copied back once it is long, as far as readers let it, and wait for none of them.
 
         SQLite does it by itself after 1,000 pages, but not on DuckDB's connections, which still read when they commit.
         """
