@@ -19,7 +19,7 @@ from ingest.keys import ACCEPTED, CONFLICT, DUPLICATE, KeyBook, Outcome
 from ingest.recent import Recent
 from ingest.records import Decoded, Int64, Layout, Rejected
 from ingest.rows import Quarantined, conflicts_table, quarantine_row, texts_table
-from ingest.segment import Arena, Pending, Registry, Segment
+from ingest.segment import SEGMENT_SAMPLES, Arena, Pending, Registry, Segment
 from ingest.spanning import reduce_tails
 from ingest.spool import Spool
 from ingest.timing import Stages
@@ -39,8 +39,6 @@ NOTHING = 3
 
 PIECE_BYTES = 1 << 20
 QUARANTINE_BYTES = 32 << 20
-SEGMENT_SAMPLES = 4 << 20
-"""Samples that wait in memory before they are written; a batch of any size needs no more."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -31,7 +31,7 @@ class _Stopped(BaseException):
 
 
 class _Worker(threading.Thread):
-    """Ingests the deliveries of its tools, group by group; ``store`` is its own."""
+    """Ingests the deliveries of its tools, group by group, with a twin of ``store``."""
 
     def __init__(self, store: Store, settings: Settings, stop: threading.Event) -> None:
         super().__init__(name="ingest", daemon=True)
@@ -71,9 +71,9 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         """Ingest until there is no more; an error stops the other workers."""
         try:
-            with self._store.single_threaded():
-                self._store.on_wait = self._heed
-                self.summary = pipeline.ingest(self._store, self._items(), self._settings)
+            with self._store.twin() as store, store.single_threaded():
+                store.on_wait = self._heed
+                self.summary = pipeline.ingest(store, self._items(), self._settings)
         except _Stopped:
             pass
         except BaseException as error:
@@ -95,10 +95,8 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
     begin = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(_short_turns())
-        stores = [stack.enter_context(store.twin()) for _ in range(jobs)]
-        for twin in stores:
-            stack.enter_context(twin.held_open())
-        summary = _share(stores, found, settings)
+        stack.enter_context(store.held_open())
+        summary = _share(store, found, settings, jobs)
     summary.seconds = round(time.monotonic() - begin, 6)
     return summary
 
@@ -114,9 +112,9 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _share(stores: Sequence[Store], found: Iterable[Delivery | Skipped], settings: Settings) -> Summary:
+def _share(store: Store, found: Iterable[Delivery | Skipped], settings: Settings, jobs: int) -> Summary:
     stop = threading.Event()
-    workers = [_Worker(store, settings, stop) for store in stores]
+    workers = [_Worker(store, settings, stop) for _ in range(jobs)]
     place: dict[str, int] = {}
     worker_of: dict[str | None, _Worker] = {}
     try:

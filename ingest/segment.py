@@ -93,8 +93,17 @@ class Segment:
         return wide.view(np.int64), stop - count, count
 
 
+SEGMENT_SAMPLES = 4 << 20
+"""Samples that wait in memory before they are written; a batch of any size needs no more."""
+
+ROOM = SEGMENT_SAMPLES * 5 // 4
+
+
 class Arena:
-    """Memory for one segment's samples, used again for the next one: fresh pages cost more than decoding."""
+    """Memory for one segment's samples, used again for the next one: fresh pages cost more than decoding.
+
+    It begins with room for ``SEGMENT_SAMPLES`` and the chunk that makes them full; nothing of that is there before it is written to.
+    """
 
     def __init__(self) -> None:
         self._memory: Float64 = np.empty(0, np.float64)
@@ -127,7 +136,7 @@ class Arena:
         before = self._samples()
         if samples > len(before):
             words = (samples + 1) // 2 if self._narrow else samples
-            self._memory = np.empty(max(words, len(self._memory) * 3 // 2), np.float64)
+            self._memory = np.empty(max(words, ROOM, len(self._memory) * 3 // 2), np.float64)
             self._samples()[: self.used] = before[: self.used]
 
     def sheet(self, rows: int, columns: int) -> Float64:

@@ -5,7 +5,6 @@ The first two see every value and are compiled; the others see what many sensors
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -109,17 +108,15 @@ def byte_streams(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     return out.view(np.uint8)[:, :n]
 
 
-@lru_cache(maxsize=1 << 14)
 def varint(value: int) -> bytes:
     """Return ``value`` (not negative) as an unsigned LEB128 number."""
-    if value <= 127:
+    if value < 1 << 7:
         return bytes((value,))
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    if value < 1 << 14:
+        return bytes((value & 127 | 128, value >> 7))
+    if value < 1 << 21:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
+    return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128)) + varint(value >> 21)
 
 
 def zigzag(value: int) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import zstandard
 
+from kernels.pages import zigzag
 from storage import thrift
-from storage.thrift import Field, array, binary, i16, i32, i64, members, struct
+from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
 
 MAGIC = b"PAR1"
 CREATED_BY = b"loadlock-pages version 1.0.0"
@@ -91,6 +93,15 @@ class Column:
         return int(value).to_bytes(4 if self.physical == INT32 else 8, "little", signed=True)
 
 
+@lru_cache(maxsize=1 << 10)
+def _end_of_header(kind: int, encoding: int, values: int) -> bytes:
+    """Return what stands in a page's header behind its fields 1 to 4, which are numbers."""
+    of_all = {1: i32(values), 2: i32(encoding)}
+    if kind == DATA_PAGE:
+        return members({5: struct(of_all | {3: i32(RLE), 4: i32(RLE)})}, 4) + STOP
+    return members({7: struct(of_all)}, 4) + STOP
+
+
 class Compressor:
     """Makes pages: compresses with a zstd context for each kind of bytes, and takes the CRC-32 of what is stored."""
 
@@ -139,18 +150,14 @@ class Compressor:
 
     def _page(self, kind: int, encoding: int, values: int, raw_size: int, stored: bytes) -> Page:
         crc = zlib.crc32(stored)
-        head = {1: i32(kind), 2: i32(raw_size), 3: i32(len(stored)), 4: i32(crc - (1 << 32) if crc >> 31 else crc)}
-        if kind == DATA_PAGE:
-            head[5] = struct({1: i32(values), 2: i32(encoding), 3: i32(RLE), 4: i32(RLE)})
-        else:
-            head[7] = struct({1: i32(values), 2: i32(encoding)})
-        header = struct(head)[1]
+        numbers = zigzag(kind), zigzag(raw_size), zigzag(len(stored)), zigzag(crc - (1 << 32) if crc >> 31 else crc)
+        header = b"".join((NEXT_I32, NEXT_I32.join(numbers), _end_of_header(kind, encoding, values)))
         return Page(kind, encoding, values, raw_size + len(header), (header, stored), len(header) + len(stored))
 
 
 @dataclass(slots=True, frozen=True)
 class Description:
-    """A chunk's ColumnMetaData in front of its offsets and behind them, and the sizes of its dictionary page (or 0) and of all pages."""
+    """A ColumnChunk in front of its offsets and behind them, and the sizes of its dictionary page (or 0) and of all pages."""
 
     front: bytes
     back: bytes
@@ -160,11 +167,8 @@ class Description:
 
     def at(self, offset: int) -> Field:
         """Return the ColumnChunk where the first page begins at ``offset``."""
-        fields = {9: i64(offset + self.dictionary)}
-        if self.dictionary:
-            fields[11] = i64(offset)
-        metadata = thrift.STRUCT, self.front + members(fields, 7) + self.back + thrift.STOP
-        return struct({2: i64(0), 3: metadata})
+        dictionary = (NEXT_BUT_ONE_I64, zigzag(offset)) if self.dictionary else ()
+        return STRUCT, b"".join((self.front, NEXT_BUT_ONE_I64, zigzag(offset + self.dictionary), *dictionary, self.back))
 
 
 @dataclass(slots=True)
@@ -207,7 +211,8 @@ class Chunk:
             back = {12: self._statistics(self.statistics)} | back
         first = self.pages[0]
         dictionary = first.size if first.kind == DICTIONARY_PAGE else 0
-        return Description(members(front), members(back, 11 if dictionary else 9), dictionary, raw, size)
+        metadata = STRUCT, members(front)  # it goes on behind field 7
+        return Description(members({2: i64(0), 3: metadata}), members(back, 11 if dictionary else 9) + STOP + STOP, dictionary, raw, size)
 
     def _statistics(self, found: Statistics) -> Field:
         fields = {3: i64(found.nulls)}
@@ -232,6 +237,7 @@ class ParquetFile:
     def add(self, chunks: Sequence[Chunk], rows: int) -> None:
         """Add a row group; ``chunks`` in the order of the columns, each of ``rows`` rows."""
         start = self.size
+        stored: list[bytes] = []
         described, total = [], 0
         for chunk in chunks:
             key = chunk.key()
@@ -242,11 +248,12 @@ class ParquetFile:
             total += description.raw
             self.size += description.size
             for page in chunk.pages:
-                self.parts += page.data
+                stored += page.data
         group = {1: array(thrift.STRUCT, described), 2: i64(total), 3: i64(rows), 5: i64(start), 6: i64(self.size - start)}
         if len(self._groups) < 1 << 15:
             group[7] = i16(len(self._groups))
         self._groups.append(struct(group))
+        self.parts.append(b"".join(stored))  # one part: whoever hashes or writes hands Python's lock over for each
         self.rows += rows
 
     def finish(self) -> None:
