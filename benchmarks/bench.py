@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import (
+    bench_commit,
     bench_decode,
     bench_dedupe,
     bench_infrastructure,
     bench_pipeline,
     bench_process,
+    bench_queries,
     bench_reduce,
     bench_sizes,
     bench_tables,
@@ -53,31 +55,31 @@ class Sizes:
     chains_mb: float = bench_infrastructure.SMALL_MB
     chains_large_mb: float = bench_infrastructure.LARGE_MB
     chains_rounds: int = 2
+    keys_once: int = 100_000_000
+    query_rows: int = 200_000_000
+    files: tuple[int, ...] = bench_commit.LEVELS
 
 
-SIZES = {
-    "usual": Sizes(),
-    "full": Sizes(keys=100_000_000, keys_rounds=1, samples=50_000_000, quantile_samples=10_000_000, chains_rounds=3),
-    "gate": Sizes(
-        rounds=7,
-        decode_mb=40,
-        secsgem_messages=30,
-        table_mb=16,
-        pipeline_mb=120,
-        pipeline_rounds=3,
-        memory_mb=30,
-        memory_rounds=1,
-        cold_rounds=1,
-        cold_source_rounds=0,
-        keys=10_000_000,  # the peers are faster while their tables fit in a cache
-        keys_batch=250_000,
-        samples=5_000_000,
-        quantile_samples=2_000_000,
-        write_steps=30,
-        sizes_mb=10,
-        data_sets=(bench_sizes.EVERYWHERE,),
-    ),
-}
+USUAL = Sizes()
+GATE = Sizes(
+    rounds=7,
+    decode_mb=40,
+    secsgem_messages=30,
+    table_mb=16,
+    pipeline_mb=120,
+    pipeline_rounds=3,
+    memory_mb=30,
+    memory_rounds=1,
+    cold_rounds=1,
+    cold_source_rounds=0,
+    keys=10_000_000,  # the peers are faster while their tables fit in a cache
+    keys_batch=250_000,
+    samples=5_000_000,
+    quantile_samples=2_000_000,
+    write_steps=30,
+    sizes_mb=10,
+    data_sets=(bench_sizes.EVERYWHERE,),
+)
 
 Part = Callable[[Sizes, Path], Found]
 
@@ -94,9 +96,17 @@ PARTS: dict[str, Part] = {
     "sizes": lambda s, _: bench_sizes.run(s.data_sets, bench_sizes.real_data(), s.sizes_mb),
     "memory": lambda s, folder: bench_process.memory(folder, s.memory_mb, s.memory_rounds),
 }
-"""Part to its function (sizes, folder to write into)."""
+"""Part to its function (sizes, folder to write into): those that give the figures with goals, which the gate judges."""
 
-INFRASTRUCTURE = "infrastructure"
+LONG_PARTS: dict[str, Part] = {
+    "dedupe_once": lambda s, _: bench_dedupe.once(s.keys_once, s.keys_batch),
+    "commits": lambda s, folder: bench_commit.run(folder, s.files),
+    "queries": lambda s, folder: bench_queries.run(folder, s.query_rows),
+    "infrastructure": lambda s, _: bench_infrastructure.through_all(s.chains_mb, s.chains_large_mb, s.chains_rounds),
+}
+"""Parts that take minutes, with tables of their own on the pages."""
+
+ALL_PARTS = PARTS | LONG_PARTS
 
 
 def measure(names: Sequence[str], sizes: Sizes) -> Found:
@@ -106,7 +116,7 @@ def measure(names: Sequence[str], sizes: Sizes) -> Found:
         print(f"{name}:", file=sys.stderr)
         begin = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="loadlock-bench-") as folder:
-            whole.add(PARTS[name](sizes, Path(folder)))
+            whole.add(ALL_PARTS[name](sizes, Path(folder)))
         wall[name] = round(time.monotonic() - begin, 1)
     whole.tables["wall_s"] = wall
     return whole
@@ -118,28 +128,18 @@ def ordered(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def main() -> None:
-    """Measure, print the table, write the result file and the page."""
+    """Measure, print the table, write the result file and the pages."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="larger sizes; deduplication of 100 M keys, once (peers: some 10 GB of memory)")
-    parser.add_argument("--only", choices=[*PARTS, INFRASTRUCTURE], action="append", help="part; may be repeated: then nothing is written")
+    parser.add_argument("--only", choices=list(ALL_PARTS), action="append", help="part; may be repeated: then nothing is written")
     options = parser.parse_args()
-    sizes = SIZES["full" if options.full else "usual"]
-    chosen = options.only or [*PARTS, INFRASTRUCTURE]
-    found = measure([name for name in PARTS if name in chosen], sizes)
-    if INFRASTRUCTURE in chosen:
-        begin = time.monotonic()
-        chains = bench_infrastructure.measure(sizes.chains_mb, sizes.chains_large_mb, sizes.chains_rounds, sizes.chains_rounds)
-        found.tables["wall_s"][INFRASTRUCTURE] = round(time.monotonic() - begin, 1)
-        found.further += chains.further
-        found.tables[INFRASTRUCTURE] = chains.tables
+    found = measure(options.only or list(ALL_PARTS), USUAL)
     figures = ordered(found.figures)
     print(table(figures + found.further))
     if options.only:
         return
-    write_result(bench_infrastructure.RESULT, chains.further, composite=bench_infrastructure.COMPOSITE, **chains.tables)
     spreads = {name: asdict(spread) for name, spread in found.spreads.items()}
     further = [one.row() for one in found.further]
-    write_result(report.RESULT, figures, settings=asdict(sizes), further=further, seconds=spreads, **found.tables)
+    write_result(report.RESULT, figures, settings=asdict(USUAL), further=further, seconds=spreads, **found.tables)
     report.main()
     capacity.main()
 

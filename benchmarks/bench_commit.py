@@ -6,11 +6,9 @@ ingest that is timed is a recipe step of ten messages (2,000 samples) of one too
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import capture
-from benchmarks.measure import Figure, Spread, rows_text, table, write_result
+from benchmarks.measure import Figure, Found, Spread, rows_text
 from ingest.config import parse
 from loadlock.lake import Lake
 from storage.files import Stager, write_durably
@@ -28,7 +26,6 @@ from storage.index import IndexDelta
 from storage.schema import arrow_schema
 from storage.store import Change
 
-RESULT = Path(__file__).resolve().parent / "results" / "commit.json"
 LEVELS = (10, 1_000, 10_000)
 FILES_A_COMMIT = 500
 FILE_ROWS = 8
@@ -38,6 +35,7 @@ TOOL = "ETCH01"
 FIRST_US = 1_700_000_000_000_000
 HOUR_US = 3_600_000_000
 GROWTH_MOST = 2.0
+DURABLE = "durable_file_ms"
 DURABLE_BYTES, DURABLE_FILES = 200_000, 50
 
 
@@ -142,7 +140,7 @@ def durable_file_ms(folder: Path) -> float:
     return 1000 * statistics.median(seconds)
 
 
-def run(folder: Path, levels: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+def rows_at(folder: Path, levels: Sequence[int], rounds: int) -> list[dict[str, Any]]:
     """Return a row for every level; each opens the lake anew."""
     tool = capture.Tool(TOOL, step_messages=STEP_MESSAGES, resent=0)
     numbers = itertools.count()
@@ -161,32 +159,14 @@ def run(folder: Path, levels: Sequence[int], rounds: int) -> list[dict[str, Any]
     return rows
 
 
-def figures(rows: list[dict[str, Any]]) -> list[Figure]:
-    """Return the latency at each level, and its growth from the first to the last."""
-    out = [Figure(f"ingest_ms_at_{row['files']}_files", row["ingest_ms"], "ms", note=f"commit {row['commit_ms']:.0f} ms") for row in rows]
+def run(folder: Path, levels: Sequence[int] = LEVELS, rounds: int = 9) -> Found:
+    """Return the latency at each level, its growth from the first to the last, and what one durable file costs."""
+    durable = durable_file_ms(folder)
+    rows = rows_at(folder, levels, rounds)
+    found = [Figure(f"ingest_ms_at_{row['files']}_files", row["ingest_ms"], "ms", note=f"commit {row['commit_ms']:.0f} ms") for row in rows]
     growth = rows[-1]["ingest_ms"] / rows[0]["ingest_ms"]
-    return [*out, Figure("ingest_growth", growth, "x", GROWTH_MOST, False, f"{rows[-1]['files'] / rows[0]['files']:.0f} times the files")]
-
-
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench_commit", description=__doc__)
-    parser.add_argument("--levels", type=int, nargs="+", default=list(LEVELS))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--output", type=Path, default=RESULT)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure every level, print the table and write the result file."""
-    options = arguments()
-    with tempfile.TemporaryDirectory(prefix="loadlock-commit-") as folder:
-        durable = durable_file_ms(Path(folder))
-        rows = run(Path(folder), options.levels, options.rounds)
-    found = [*figures(rows), Figure("durable_file_ms", durable, "ms", note=f"{DURABLE_BYTES / 1000:.0f} kB, median of {DURABLE_FILES}")]
-    print(rows_text(rows), table(found), sep="\n\n")
-    write_result(options.output, found, rows=rows)
-
-
-if __name__ == "__main__":
-    main()
+    found += [
+        Figure("ingest_growth", growth, "x", GROWTH_MOST, False, f"{rows[-1]['files'] / rows[0]['files']:.0f} times the files"),
+        Figure(DURABLE, durable, "ms", note=f"{DURABLE_BYTES / 1000:.0f} kB, median of {DURABLE_FILES}"),
+    ]
+    return Found(further=found, tables={"commits": rows})

@@ -3,14 +3,14 @@
 Everyone says of each key, in order of arrival, whether it is new; the answers are compared key by key. Batches go through the kernels as
 ``ingest/keys.py`` sends them: records in order are taken, late ones matched against the runs, new late ones sorted and merged. Contents are
 not compared here, by nobody. What is judged has 5 % of its keys sent again, up to 500,000 arrivals later; a further line has 1 % of the new
-keys late as well, which leaves gaps until they come. ``python -m benchmarks.bench_dedupe [--full]``.
+keys late as well, which leaves gaps until they come.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os import sysconf
 from typing import Any
 
 import duckdb
@@ -19,7 +19,7 @@ import pandas as pd
 import polars as pl
 
 from benchmarks.goals import ratio
-from benchmarks.measure import Figure, Found, race, table, timed
+from benchmarks.measure import Figure, Found, race, timed
 from kernels import sequence
 
 STREAMS = 1_000
@@ -28,6 +28,8 @@ LATE = 0.01
 DELAY_MAX = 500_000
 """How many arrivals later a late or resent key comes at most."""
 PERIOD_US = 100_000
+BYTES_A_KEY = 160
+"""Memory that the hungriest peer takes, with the keys and everyone's answers."""
 
 
 @dataclass(frozen=True)
@@ -190,17 +192,12 @@ def _late(n: int, batch: int, rounds: int, peer: str) -> list[Figure]:
     ]
 
 
-def main() -> None:
-    """Print all figures."""
-    parser = argparse.ArgumentParser(prog="bench_dedupe", description=__doc__)
-    parser.add_argument("--keys", type=int, default=10_000_000)
-    parser.add_argument("--batch", type=int, default=250_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--full", action="store_true", help="100 million keys, once: ten minutes and 15 GB of memory")
-    options = parser.parse_args()
-    found = dedupe(100_000_000, options.batch, 1) if options.full else dedupe(options.keys, options.batch, options.rounds)
-    print(table(found.figures + found.further))
-
-
-if __name__ == "__main__":
-    main()
+def once(n: int, batch: int) -> Found:
+    """The same with ``n`` keys, once, as further figures; where memory is short for the peers, that is what is said."""
+    room = sysconf("SC_PHYS_PAGES") * sysconf("SC_PAGE_SIZE")
+    if room < n * BYTES_A_KEY:
+        why = f"{n / 1e6:g} M keys need {n * BYTES_A_KEY / 1e9:.0f} GB of memory (the peers do), there are {room / 1e9:.0f} GB"
+        return Found(further=[Figure(f"dedupe_{n // 10**6}M", None, "x", note=why)])
+    found = dedupe(n, batch, 1)
+    named = [replace(one, name=f"{one.name}_{n // 10**6}M") for one in (*found.figures, *found.further)]
+    return Found(further=named, spreads={f"{name}, {n // 10**6} M keys": spread for name, spread in found.spreads.items()})

@@ -7,7 +7,6 @@ catalog's included; for PostgreSQL the 8 KiB blocks that ``EXPLAIN (ANALYZE, BUF
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
@@ -19,9 +18,8 @@ from typing import Any
 
 from benchmarks import capture, postgres
 from benchmarks.chains import CHAINS, IMPORTS, POSTGRES_QUERIES, QUERIES
-from benchmarks.measure import Figure, Found, Spread, child, rows_text, table, write_result
+from benchmarks.measure import Figure, Found, Spread, child
 
-RESULT = Path(__file__).resolve().parent / "results" / "infrastructure.json"
 TOOLS = ("ETCH01", "ETCH02")
 OURS = "loadlock"
 SMALL_MB, LARGE_MB = 6.4, 210.0
@@ -167,18 +165,7 @@ def reductions(rows: list[dict[str, Any]], ours: dict[str, Any], cpu: str) -> li
     return out
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench_infrastructure", description=__doc__)
-    parser.add_argument("--mb", type=float, default=SMALL_MB, help="delivery that all chains take (secsgem: 14 CPU s a million samples)")
-    parser.add_argument("--large-mb", type=float, default=LARGE_MB, help="delivery for polars and loadlock; 0: none")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--large-rounds", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULT)
-    return parser.parse_args()
-
-
-def measure(mb: float, large_mb: float, rounds: int, large_rounds: int) -> Found:
+def through_all(mb: float, large_mb: float, rounds: int) -> Found:
     """Send both deliveries through the chains; ``large_mb`` 0: the small one only."""
     with tempfile.TemporaryDirectory(prefix="loadlock-chains-") as name:
         folder = Path(name)
@@ -187,9 +174,14 @@ def measure(mb: float, large_mb: float, rounds: int, large_rounds: int) -> Found
         large: list[dict[str, Any]] = []
         large_notes: dict[str, Any] = {}
         if large_mb:
-            large, large_notes = run(folder, large_mb, LARGE_PAYLOADS, list(LARGE_CHAINS), large_rounds)
+            large, large_notes = run(folder, large_mb, LARGE_PAYLOADS, list(LARGE_CHAINS), rounds)
     ours = next(row for row in small if row["chain"] == OURS)
-    parts: dict[str, Any] = {"small": small, "small_notes": notes, "reduction_small": reductions(small, ours, "cpu_s_per_M")}
+    parts: dict[str, Any] = {
+        "composite": COMPOSITE,
+        "small": small,
+        "small_notes": notes,
+        "reduction_small": reductions(small, ours, "cpu_s_per_M"),
+    }
     if large:
         ours_large = next(row for row in large if row["chain"] == OURS)
         mixed = ours | {key: ours_large[key] for key in ("less_start_up", "bytes_per_sample")}
@@ -200,18 +192,4 @@ def measure(mb: float, large_mb: float, rounds: int, large_rounds: int) -> Found
         for kind in ("small", "per_sample", "large")
         for row in parts.get(f"reduction_{kind}", [])
     ]
-    return Found(further=found, tables=parts)
-
-
-def main() -> None:
-    """Run both deliveries, print the tables and write the result file."""
-    options = arguments()
-    found = measure(options.mb, options.large_mb, options.rounds, options.large_rounds)
-    for title, rows in found.tables.items():
-        print(f"\n{title}:\n{rows_text(rows) if isinstance(rows, list) else json.dumps(rows, indent=1)}")
-    print("\n" + table(found.further))
-    write_result(options.output, found.further, composite=COMPOSITE, **found.tables)
-
-
-if __name__ == "__main__":
-    main()
+    return Found(further=found, tables={"infrastructure": parts})

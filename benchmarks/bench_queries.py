@@ -1,5 +1,7 @@
 """Analysts' queries on a large lake: the answer, the time and the bytes, at a tenth of the lake and at all of it.
 
+Each is asked twice of both: with the files as they were delivered, and as ``compact`` and ``expire`` leave closed days.
+
 Every query runs in a process of its own. Data bytes are the reads of ``*.parquet`` that DuckDB logs, footers included; catalog bytes
 are all other read calls of the process between the open lake and the answer (``rchar`` less the logged data bytes). The row groups that
 hold the answer are told from the footers: those whose statistics admit the query's tool, times, windows and sensor, and in them the
@@ -11,9 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,16 +27,16 @@ import pyarrow.parquet as pq
 
 import loadlock
 from benchmarks.capture import START
-from benchmarks.measure import Figure, io_bytes, rows_text, table, write_result
+from benchmarks.measure import Figure, Found, check, io_bytes, rows_text
 from benchmarks.plant import ASKED, DAY_HOURS, LOT_WAFERS, SENSOR, Plant, hours_for
 
-RESULT = Path(__file__).resolve().parent / "results" / "queries.json"
 BEGIN = START.astype(datetime)
 END = BEGIN + timedelta(hours=DAY_HOURS)
 LOT_END = BEGIN + timedelta(hours=LOT_WAFERS)
 TIMES_THE_GROUPS_MOST = 3.0
 GROWTH_MOST = 1.15
-RUNS = 3
+RUNS = 5
+AS_DELIVERED, COMPACTED = "delivered", "compacted"
 
 WAFERS = ", ".join(f"'W{i:05d}'" for i in range(LOT_WAFERS))
 TOOL_SENSOR = f"tool = '{ASKED}' AND sensor = '{SENSOR}'"
@@ -122,10 +124,16 @@ def worker(lake: Path, name: str) -> dict[str, Any]:
 # --- what holds the answer
 
 
+def live_files(lake: Path, name: str) -> list[str]:
+    """Return the paths of the data files that the lake's table ``name`` has today."""
+    with loadlock.open(lake, read_only=True) as opened:
+        return [path for (path,) in opened.store.rows(f"SELECT data_file FROM ducklake_list_files('lake', '{name}')")]
+
+
 def held_bytes(lake: Path, query: Query) -> tuple[int, int, int]:
     """Return (compressed bytes of the needed columns in the row groups that hold the answer, those row groups, all row groups)."""
     size = groups = every = 0
-    for path in (lake / "data" / "main" / query.table).glob("*.parquet"):
+    for path in live_files(lake, query.table):
         metadata = pq.read_metadata(path)
         for number in range(metadata.num_row_groups):
             every += 1
@@ -153,21 +161,21 @@ def same(found: Any, expected: Any) -> bool:
     return all(math.isclose(a, b, rel_tol=1e-9) if isinstance(b, float) else a == b for a, b in pairs)
 
 
-def measure(plant: Plant) -> list[dict[str, Any]]:
-    """Ask every query of the lake as it stands; return a row each. Stops at a wrong answer."""
+def measure(plant: Plant, lake: Path, state: str) -> list[dict[str, Any]]:
+    """Ask every query of the ``lake`` of ``plant`` as it stands, called ``state``; return a row each. Stops at a wrong answer."""
     rows = []
-    files = sum(1 for _ in plant.lake.rglob("*.parquet"))
+    files = sum(len(live_files(lake, name)) for name in sorted({query.table for query in QUERIES.values()}))
     for name, expected in plant.answers().items():
-        found = [worker(plant.lake, name) for _ in range(RUNS)]
-        if not all(same(run["answer"], expected) for run in found):
-            raise SystemExit(f"bench: {name} answers {found[0]['answer']}, not {expected}")
-        held, groups, every = held_bytes(plant.lake, QUERIES[name])
+        found = [worker(lake, name) for _ in range(RUNS)]
+        check(all(same(run["answer"], expected) for run in found), f"{name} answers {found[0]['answer']}, not {expected}")
+        held, groups, every = held_bytes(lake, QUERIES[name])
         first = found[0]
         rows.append(
             {
+                "query": name,
+                "files": state,
                 "lake_rows": plant.rows,
                 "lake_files": files,
-                "query": name,
                 "cpu_ms": min(run["cpu_ms"] for run in found),
                 "wall_ms": min(run["wall_ms"] for run in found),
                 "files_read": first["files"],
@@ -177,65 +185,65 @@ def measure(plant: Plant) -> list[dict[str, Any]]:
                 "all_groups": every,
                 "data_vs_held": first["data_bytes"] / held if held else None,
                 "catalog_bytes": first["catalog_bytes"],
-                "read_vs_held": (first["data_bytes"] + first["catalog_bytes"]) / held if held else None,
             }
         )
+    print(rows_text(rows), file=sys.stderr)
     return rows
 
 
 def figures(rows: list[Mapping[str, Any]]) -> list[Figure]:
-    """Return the largest lake's bytes read over held bytes, and the growth of bytes and CPU from the smallest lake to it."""
+    """Return for each state of the files the largest lake's data bytes over held bytes, and the growth of all costs up to that lake."""
     sizes = sorted({row["lake_rows"] for row in rows})
-    by = {(row["lake_rows"], row["query"]): row for row in rows}
+    by = {(row["files"], row["lake_rows"], row["query"]): row for row in rows}
     out = []
-    for name in QUERIES:
-        first, last = by[sizes[0], name], by[sizes[-1], name]
+    for state, name in sorted({(row["files"], row["query"]) for row in rows}):
+        first, last = by[state, sizes[0], name], by[state, sizes[-1], name]
+        start = f"{name}_{state}"
         if last["data_vs_held"] is not None:
-            out.append(Figure(f"{name}_data_vs_held", last["data_vs_held"], "x", TIMES_THE_GROUPS_MOST, False))
-            all_of_it = "the catalog's bytes included"
-            out.append(Figure(f"{name}_read_vs_held", last["read_vs_held"], "x", TIMES_THE_GROUPS_MOST, False, all_of_it))
+            out.append(Figure(f"{start}_data_vs_held", last["data_vs_held"], "x", TIMES_THE_GROUPS_MOST, False))
+        if len(sizes) == 1:
+            continue
         note = f"{last['lake_rows'] / first['lake_rows']:.1f} times the rows"
-        if len(sizes) > 1:
-            if first["data_bytes"]:
-                out.append(Figure(f"{name}_data_growth", last["data_bytes"] / first["data_bytes"], "x", GROWTH_MOST, False, note))
-            catalog = last["catalog_bytes"] / max(1, first["catalog_bytes"])
-            out.append(Figure(f"{name}_catalog_growth", catalog, "x", GROWTH_MOST, False, note))
-            out.append(Figure(f"{name}_cpu_growth", last["cpu_ms"] / first["cpu_ms"], "x", GROWTH_MOST, False, note))
+        for cost, column in (("data", "data_bytes"), ("catalog", "catalog_bytes"), ("cpu", "cpu_ms")):
+            if first[column]:
+                out.append(Figure(f"{start}_{cost}_growth", last[column] / first[column], "x", GROWTH_MOST, False, note))
     return out
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench_queries", description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000_000, help="trace rows of the large lake; a tenth of them is measured too")
-    parser.add_argument("--folder", type=Path, help="where the lake is built (2.5 bytes a row); default: a temporary folder")
-    parser.add_argument("--ask", choices=list(QUERIES), help=argparse.SUPPRESS)
-    parser.add_argument("--lake", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=RESULT)
-    return parser.parse_args()
+def compacted(lake: Path) -> Path:
+    """Return a copy of ``lake`` as maintenance leaves closed days: one file a tool and day, the snapshots of before forgotten."""
+    copy = lake.with_name("compacted.lake")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(lake, copy)
+    with loadlock.open(copy) as opened:
+        opened.compact(everything=True)
+        opened.expire(keep_days=0)
+    return copy
+
+
+def run(folder: Path, most: int) -> Found:
+    """Build a lake of ``most`` trace rows in ``folder`` (2.5 bytes a row), and measure at a tenth of it and at all."""
+    rows: list[dict[str, Any]] = []
+    built: list[dict[str, Any]] = []
+    plant = Plant(folder)
+    for size in sorted({most // 10, most}, key=hours_for):
+        begin, cpu = time.perf_counter(), time.process_time()
+        plant.build(size)
+        spent = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu}
+        built.append({"lake_rows": plant.rows, "commits": plant.hours, **spent})
+        print(rows_text(built), file=sys.stderr)
+        rows += measure(plant, plant.lake, AS_DELIVERED)
+        rows += measure(plant, compacted(plant.lake), COMPACTED)
+    return Found(further=figures(list(rows)), tables={"queries": rows, "queries_built": built})
 
 
 def main() -> None:
-    """Build the lake to a tenth, measure, build it whole, measure again; print the tables and write the result file."""
-    options = arguments()
-    if options.ask:
-        print(json.dumps(ask(options.lake, options.ask)))
-        return
-    rows: list[dict[str, Any]] = []
-    built: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="loadlock-plant-", dir=options.folder) as folder:
-        plant = Plant(Path(folder))
-        for size in sorted({options.rows // 10, options.rows}, key=hours_for):
-            begin, cpu = time.perf_counter(), time.process_time()
-            plant.build(size)
-            data = sum(path.stat().st_size for path in plant.lake.rglob("*") if path.is_file())
-            spent = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu}
-            built.append({"lake_rows": plant.rows, "commits": plant.hours, **spent, "lake_bytes": data})
-            print(rows_text(built), file=sys.stderr)
-            rows += measure(plant)
-    found = figures(list(rows))
-    print(rows_text(rows), table(found), sep="\n\n")
-    write_result(options.output, found, built=built, rows=rows)
+    """Answer one query for :func:`worker`."""
+    parser = argparse.ArgumentParser(prog="bench_queries", description=ask.__doc__)
+    parser.add_argument("--ask", choices=list(QUERIES), required=True)
+    parser.add_argument("--lake", type=Path, required=True)
+    options = parser.parse_args()
+    print(json.dumps(ask(options.lake, options.ask)))
 
 
 if __name__ == "__main__":

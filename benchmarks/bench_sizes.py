@@ -7,7 +7,6 @@ Every peer is read back: number of rows and sum of values must be those of the l
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import math
 import os
@@ -30,9 +29,8 @@ from pcodec import ChunkConfig, standalone
 import loadlock
 from benchmarks import capture
 from benchmarks.goals import GOALS, figure
-from benchmarks.measure import Figure, Found, rows_text, table, write_result
+from benchmarks.measure import Figure, Found
 
-RESULT = Path(__file__).resolve().parent / "results" / "sizes.json"
 ROOT = Path(__file__).resolve().parents[1]
 LAM_CONFIG = ROOT / "docs" / "how-to" / "lam.toml"
 CMP_CONFIG = """\
@@ -289,26 +287,3 @@ def run(names: Sequence[str], data: Path, size_mb: float) -> Found:
 def real_data() -> Path:
     """Return where the real data would be."""
     return Path(os.environ.get("LOADLOCK_REAL_DATA") or ROOT.parent / "shared" / "data")
-
-
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench_sizes", description=__doc__)
-    parser.add_argument("--mb", type=float, default=30, help="size of the generated capture")
-    parser.add_argument("--data", type=Path, default=real_data())
-    parser.add_argument("--only", choices=list(LAKES), action="append", help="data set; may be repeated")
-    parser.add_argument("--output", type=Path, default=RESULT)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure every data set that is there, print the tables and write the result file."""
-    options = arguments()
-    found = run(options.only or list(LAKES), options.data, options.mb)
-    rows = found.tables["sizes"]
-    print(rows_text(rows), table(found.further), sep="\n\n")
-    write_result(options.output, found.further, rows=rows, narrow=NARROW, ours_only=OURS_ONLY, mix_mb=options.mb)
-
-
-if __name__ == "__main__":
-    main()

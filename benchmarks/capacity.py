@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from benchmarks.bench_commit import DURABLE
+
+RESULT = Path(__file__).resolve().parent / "results" / "bench.json"
 TEMPLATE = Path(__file__).resolve().with_name("capacity.template.md")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "capacity.md"
 
@@ -21,21 +23,22 @@ PLANTS = ((20, 60), (100, 60), (100, 1440), (1000, 60), (1000, 1440), (100, 1))
 """(tools, minutes between a tool's deliveries) of the catalog table; every delivery adds a trace file of its tool."""
 
 
-def variables(infrastructure: dict[str, Any], commit: dict[str, Any], queries: dict[str, Any]) -> dict[str, Any]:
+def variables(result: dict[str, Any]) -> dict[str, Any]:
     """Return every figure of the page by name; units as the template says them."""
+    infrastructure = result["infrastructure"]
     ours = next(row for row in infrastructure["large"] if row["chain"] == "loadlock")
     notes = infrastructure["large_notes"]
-    levels = sorted(commit["rows"], key=lambda row: row["files"])
+    levels = sorted(result["commits"], key=lambda row: row["files"])
     first, middle, last = levels[0], levels[len(levels) // 2], levels[-1]
-    named = {figure["name"]: figure["value"] for figure in commit["figures"]}
+    durable = next(one["value"] for one in result["further"] if one["name"] == DURABLE)
     c, b, r, s = ours["less_start_up"], ours["bytes_per_sample"], notes["bytes_in"] / notes["samples"], SENSORS * HZ
     planned, group, k = LOAD / c, GROUP_BYTES / r / 1e6, last["commit_ms"]
     server = planned * SERVER_CORES
     lock, minute = group / (k / 1000), 60 * s
     small = minute / (last["commit_ms"] / 1000) / 1e6
     found = {
-        **{"cpus": infrastructure["machine"]["cpus"], "architecture": infrastructure["machine"]["architecture"]},
-        **{"c": c, "r": r, "b": b, "m": ours["peak_mb"], "large_samples": notes["samples"] / 1e6, "f": named["durable_file_ms"]},
+        **{"cpus": result["machine"]["cpus"], "architecture": result["machine"]["architecture"]},
+        **{"c": c, "r": r, "b": b, "m": ours["peak_mb"], "large_samples": notes["samples"] / 1e6, "f": durable},
         **{"l10": first["ingest_ms"], "l1k": middle["ingest_ms"], "l10k": last["ingest_ms"], "k10k": k},
         **{"sensors": SENSORS, "hz": HZ, "s": s, "load": LOAD, "rate": 1 / c, "planned": planned},
         **{"core_tools": planned * 1e6 / s, "core_tools_1hz": planned * 1e6 / SENSORS, "core_tools_100hz": planned * 1e4 / SENSORS},
@@ -44,13 +47,13 @@ def variables(infrastructure: dict[str, Any], commit: dict[str, Any], queries: d
         **{"server_memory": SERVER_CORES * ours["peak_mb"] / 1000, "group": group, "lock_rate": lock, "minute": minute},
         **{"lock_word": "more" if lock > server else "less", "lock_small": small, "lock_small_tools": small * 1e6 / s},
         **{"server_out": server * b, "server_day": server * b * DAY_S / 1e6, "server_days": DISK_TB / (server * b * DAY_S / 1e6)},
-        **{"group_tools": 20, "group_fsync": 21 * named["durable_file_ms"], "group_cpu": c * group * 1000},
+        **{"group_tools": 20, "group_fsync": 21 * durable, "group_cpu": c * group * 1000},
         **{"growth": last["ingest_ms"] / first["ingest_ms"]},
         **{"ten_tools": SERVERS * server * 1e6 / s, "ten_day": SERVERS * server * b * DAY_S / 1e6},
     }
     found["catalog_rows"] = "\n".join(catalog_row(tools, minutes, c, b) for tools, minutes in PLANTS)
     found["binds"] = binds(found)
-    return found | building(queries["built"], c, s) | beside(infrastructure)
+    return found | building(result["queries_built"], c, s) | beside(infrastructure)
 
 
 def building(built: list[dict[str, Any]], c: float, s: float) -> dict[str, Any]:
@@ -124,10 +127,9 @@ def binds(found: dict[str, Any]) -> str:
     return "\n".join(["| limit | usual tools |", "|---|---|", *lines])
 
 
-def page(results: Path = RESULTS) -> str:
-    """Return the page, filled from the result files of ``results``."""
-    found = [json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in ("infrastructure", "commit", "queries")]
-    return TEMPLATE.read_text(encoding="utf-8").format(**variables(*found))
+def page(result: Path = RESULT) -> str:
+    """Return the page, filled from a result file of ``make bench``."""
+    return TEMPLATE.read_text(encoding="utf-8").format(**variables(json.loads(result.read_text(encoding="utf-8"))))
 
 
 def main() -> None:

@@ -131,12 +131,12 @@ def alone(kept: Mapping[str, Any], names: Sequence[str] = tuple(bench.PARTS)) ->
 
 def verdicts(part: str, kept: Mapping[str, Any]) -> list[Verdict]:
     """Measure one part at the gate's sizes and judge its figures."""
-    return [judge_figure(one, kept) for one in bench.ordered(bench.measure([part], bench.SIZES["gate"]).figures)]
+    return [judge_figure(one, kept) for one in bench.ordered(bench.measure([part], bench.GATE).figures)]
 
 
 def accept() -> None:
     """Measure our side by itself, and keep its committed figures and the floors that it misses, be it in one round only."""
-    figures = bench.ordered(bench.measure(list(bench.PARTS), bench.SIZES["gate"]).figures)
+    figures = bench.ordered(bench.measure(list(bench.PARTS), bench.GATE).figures)
     kept: dict[str, dict[str, float]] = {"committed": {}, "known": {}}
     for one in figures:
         if one.value is None or GOALS[one.name].gate == REPORTED:

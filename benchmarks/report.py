@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -100,6 +100,47 @@ def infrastructure(parts: Mapping[str, Any]) -> list[str]:
     return out
 
 
+def queries(rows: Sequence[Row]) -> list[str]:
+    """Return the table of the analysts' queries."""
+    head = (
+        "query",
+        "files",
+        "M rows",
+        "files of its tables",
+        "CPU ms",
+        "wall ms",
+        "files read",
+        "data kB read",
+        "of the row groups that hold it",
+        "catalog kB read",
+    )
+    out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in sorted(rows, key=lambda row: (row["query"], row["files"] != "delivered", row["lake_rows"])):
+        share = "" if row["data_vs_held"] is None else f"{row['data_vs_held']:.2f}"
+        cells = [row["query"], row["files"], f"{row['lake_rows'] / 1e6:.0f}", row["lake_files"], f"{row['cpu_ms']:.0f}"]
+        cells += [f"{row['wall_ms']:.0f}", row["files_read"], f"{row['data_bytes'] / 1000:,.0f}", share]
+        out.append("| " + " | ".join(map(str, [*cells, f"{row['catalog_bytes'] / 1000:,.0f}"])) + " |")
+    return out
+
+
+def commits(rows: Sequence[Row]) -> list[str]:
+    """Return the table of commit latencies."""
+    out = ["| files in the lake | small ingest, best ms | median | worst | CPU ms | commit ms | opening ms |", "|" + "---|" * 7]
+    columns = ("ingest_ms", "median_ms", "worst_ms", "ingest_cpu_ms", "commit_ms", "open_ms")
+    return out + [f"| {row['files']:,} | " + " | ".join(f"{row[column]:.0f}" for column in columns) + " |" for row in rows]
+
+
+TABLES: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
+    "infrastructure": ("The same delivery through other chains ([capacity.md](capacity.md) has all axes):", infrastructure),
+    "queries": (
+        "Analysts' queries over the first day or lot of one tool of twelve, files as delivered, and as `compact` and `expire` leave them:",
+        queries,
+    ),
+    "commits": ("A small ingest (2,000 samples, one commit) into a lake that names so many data files:", commits),
+}
+"""Name in the result file to (title, lines) on the page."""
+
+
 def generated(result: Mapping[str, Any]) -> str:
     """Return the part of the page between the markers."""
     rows = result["figures"]
@@ -124,9 +165,12 @@ def generated(result: Mapping[str, Any]) -> str:
         "",
         "CPU of the ingest by stage: " + ", ".join(f"{row['name'].removeprefix('stage_')} {row['value']:.1%}" for row in stages) + ".",
     ]
-    if result.get("infrastructure"):
-        out += ["", "The same delivery through other chains ([capacity.md](capacity.md) has all axes):", ""]
-        out += infrastructure(result["infrastructure"])
+    for name, (title, lines) in TABLES.items():
+        if result.get(name):
+            out += ["", title, "", *lines(result[name])]
+    missed = [f"`{row['name']}` {number(row['value'])} (at most {row['goal']:g})" for row in result["further"] if row["reached"] is False]
+    if missed:
+        out += ["", "Beyond what was wanted, in these tables: " + ", ".join(missed) + "."]
     return "\n".join(out)
 
 

@@ -31,6 +31,9 @@ STATISTICS_BYTES_MAX = 4096
 FAR_WINDOW_LOG = 22
 """How far back repeats are looked for, in powers of two; what a reader must hold of a page to read it."""
 
+FAR_LEVEL = 6
+"""Level that is tried on such pages beside the one that is asked for: they are made once for all sensors."""
+
 DOUBLES_MATCH = 5
 """Doubles that are alike share fewer bytes than the matches that zstd's fastest levels look for."""
 
@@ -110,7 +113,8 @@ class Compressor:
         plain = parameters(level)
         match = DOUBLES_MATCH if plain.strategy == zstandard.STRATEGY_FAST else plain.min_match
         self._zstd: Final = zstandard.ZstdCompressor(level=level)
-        self._far: Final = zstandard.ZstdCompressor(compression_params=parameters(level, window_log=FAR_WINDOW_LOG))
+        far = [parameters(each, window_log=FAR_WINDOW_LOG) for each in sorted({level, max(level, FAR_LEVEL)})]
+        self._far: Final = [zstandard.ZstdCompressor(compression_params=each) for each in far]
         self._doubles: Final = zstandard.ZstdCompressor(compression_params=parameters(level, min_match=match))
 
     def size(self, body: Any) -> int:
@@ -126,8 +130,11 @@ class Compressor:
         return self._page(DATA_PAGE, encoding, values, len(body), self._zstd.compress(body))
 
     def far_page(self, body: bytes, *, encoding: int, values: int) -> Page:
-        """Return a data page in which long stretches repeat at long distances."""
-        return self._page(DATA_PAGE, encoding, values, len(body), self._far.compress(body))
+        """Return a data page in which long stretches repeat at long distances.
+
+        A thorough search finds more in the first of them, and may miss that they repeat: the smaller result is taken.
+        """
+        return self._page(DATA_PAGE, encoding, values, len(body), min((far.compress(body) for far in self._far), key=len))
 
     def doubles(self, body: bytes, *, values: int) -> Page:
         """Return a data page of doubles as they are, behind their levels."""

@@ -23,6 +23,10 @@ REPEATS = 16
 SAMPLE, SAMPLED = 1_024, 16
 """A trial takes so many values, or one in so many where those are more."""
 
+ENTRIES_UNTRIED = 128
+ENTRY_BYTES = 3
+"""So many new entries need no trial; each takes so many bytes."""
+
 FLOAT32_REST = np.uint64((1 << 29) - 1)
 """The bits of a double that are 0 where it was a float32."""
 
@@ -33,6 +37,13 @@ def levels(present: npt.NDArray[np.bool_], copies: int = 1) -> bytes:
     """Return the definition levels of an optional column's page, ``present`` ``copies`` times on end, their length in front."""
     body = bytes(rle_hybrid(present.view(np.uint8), 1, copies))
     return len(body).to_bytes(4, "little") + body
+
+
+def _middle(n: int) -> slice:
+    """Return what a trial takes of ``n`` values."""
+    size = max(SAMPLE, n // SAMPLED)
+    start = max(0, n - size) // 2
+    return slice(start, min(n, start + size))
 
 
 class ValuePages:
@@ -83,8 +94,19 @@ class ValuePages:
         size = int(number_values(held, self._entries, self._slot_of, self._table, self._held, len(held) // REPEATS, codes))
         if size <= 0:
             return None
+        if size - self._held > ENTRIES_UNTRIED and self._dearer(held, codes, size - self._held):
+            self._table[self._slot_of[self._held : size]] = -1
+            return None
         self._held = size
         return codes
+
+    def _dearer(self, bits: Bits, codes: npt.NDArray[np.int32], new: int) -> bool:
+        """Tell whether ``new`` entries and a sample of ``codes`` are larger than the values' byte streams."""
+        some = _middle(len(bits))
+        sample = bits[some]
+        entries = new * ENTRY_BYTES * len(sample) // len(bits)
+        streams = self._compressor.size(np.ascontiguousarray(byte_streams(sample)))
+        return entries + self._compressor.size(packed(codes[some], 16)) > streams
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -110,9 +132,7 @@ class ValuePages:
 
     def _repeats(self, bits: Bits) -> bool:
         """Tell whether a sample of doubles that were no float32 is smaller as it is than split."""
-        size = max(SAMPLE, len(bits) // SAMPLED)
-        middle = max(0, len(bits) - size) // 2
-        sample = bits[middle : middle + size]
+        sample = bits[_middle(len(bits))]
         if not (sample & FLOAT32_REST).any():
             return False
         return self._compressor.size_of_doubles(sample) < self._compressor.size(np.ascontiguousarray(byte_streams(sample)))

@@ -115,6 +115,11 @@ def test_queries_answer_what_the_plant_generated(tmp_path: Path, monkeypatch: py
         found = bench_queries.ask(small.lake, name)
         assert bench_queries.same(found["answer"], expected), name
         assert found["catalog_bytes"] > 0
+    rows = bench_queries.measure(small, small.lake, bench_queries.AS_DELIVERED)
+    rows += bench_queries.measure(small, bench_queries.compacted(small.lake), bench_queries.COMPACTED)
+    by = {(row["query"], row["files"]): row for row in rows}
+    assert by["day", "compacted"]["files_read"] < by["day", "delivered"]["files_read"]
+    assert {figure.name for figure in bench_queries.figures(list(rows))} >= {"day_delivered_data_vs_held", "day_compacted_data_vs_held"}
     held, groups, every = bench_queries.held_bytes(small.lake, bench_queries.QUERIES["day"])
     assert held > 0
     assert groups < every
@@ -122,13 +127,19 @@ def test_queries_answer_what_the_plant_generated(tmp_path: Path, monkeypatch: py
 
 
 def test_a_lake_filled_with_small_files_takes_commits(tmp_path: Path) -> None:
-    (few, more) = bench_commit.run(tmp_path, (4, 12), 2)
+    found = bench_commit.run(tmp_path, (4, 12), 2)
+    few, more = found.tables["commits"]
     assert (few["files"], more["files"]) == (4, 12)
     assert few["commit_ms"] < few["ingest_ms"]
     with loadlock.open(tmp_path / "commit.lake", read_only=True) as lake:
         rows = lake.sql("select count(*) from traces where tool like 'FILL%'").fetchall()
     assert rows[0][0] % bench_commit.FILE_ROWS == 0
-    assert {figure.name for figure in bench_commit.figures([few, more])} >= {"ingest_growth", "ingest_ms_at_12_files"}
+    assert {figure.name for figure in found.further} == {
+        "ingest_ms_at_4_files",
+        "ingest_ms_at_12_files",
+        "ingest_growth",
+        bench_commit.DURABLE,
+    }
 
 
 def test_small_files_differ() -> None:

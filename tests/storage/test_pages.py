@@ -31,7 +31,7 @@ def as_double(bits):
 
 @st.composite
 def value_blocks(draw, k, n, nullable):
-    kind = draw(st.sampled_from(["odd", "bits", "float32", "steps", "decimals"]))
+    kind = draw(st.sampled_from(["odd", "bits", "float32", "steps", "decimals", "counts"]))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     if kind == "odd":
         out = np.asarray(ODD)[random.integers(0, len(ODD), (k, n))]
@@ -41,6 +41,8 @@ def value_blocks(draw, k, n, nullable):
         out = random.standard_normal((k, n)).astype(np.float32).astype(np.float64)
     elif kind == "steps":
         out = random.integers(0, 3, (k, n)) * 0.3
+    elif kind == "counts":
+        out = np.round(9_000 + random.standard_normal((k, n)) * 60)
     else:
         out = np.round(random.uniform(0, 20, (k, n)), 1)
     if not nullable:
@@ -192,6 +194,17 @@ def test_each_sensor_takes_the_encoding_that_suits_it(tmp_path):
     assert np.array_equal(duckdb.sql(f"SELECT value FROM '{path}'").fetchnumpy()["value"], expected)
     over = duckdb.sql(f"SELECT count(*), min(value) FROM '{path}' WHERE value > 5").fetchone()
     assert over == (int((expected > 5).sum()), float(expected[expected > 5].min()))
+
+
+def test_a_dictionary_that_stores_more_than_the_bytes_themselves_is_given_up(tmp_path):
+    random = np.random.default_rng(3)
+    wander = 9_000.0 + np.round(random.standard_normal(20_000) * 60)  # some 400 values in one byte plane or two, and no order among them
+    few = random.choice(wander[:20], 20_000)
+    piece = long_piece(np.stack([wander, few, wander[::-1].copy(), random.integers(0, 300, 20_000) * 0.7]))
+    data = ours([piece], set(), 100_000)
+    kinds = [pages.BYTE_STREAM_SPLIT, pages.RLE_DICTIONARY, pages.BYTE_STREAM_SPLIT, pages.RLE_DICTIONARY]
+    assert [page.encoding for page, _ in walk(data)[0][NAMES.index("value")][1:]] == kinds
+    assert np.array_equal(np.asarray(read(data).read().column("value")), piece.values.ravel())
 
 
 def test_small_sensors_share_pages():
