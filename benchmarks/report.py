@@ -73,6 +73,12 @@ def line(row: Row) -> str:
     return f"| `{row['name']}` | {value} | {spread} | {limits} | {said} | {row['note']} |"
 
 
+def said(row: Row) -> str:
+    """Return a figure without a goal as words."""
+    value = "not measured" if row["value"] is None else f"{number(row['value'])} {row['unit']}"
+    return f"`{row['name']}` {value}" + (f" ({row['note']})" if row["note"] else "")
+
+
 def names(rows: Sequence[Row], wanted: str) -> str:
     """Return the names of the figures that stand at ``wanted``."""
     return ", ".join(f"`{row['name']}`" for row in rows if row["value"] is not None and standing(row) == wanted) or "none"
@@ -165,6 +171,9 @@ def generated(result: Mapping[str, Any]) -> str:
         "",
         "CPU of the ingest by stage: " + ", ".join(f"{row['name'].removeprefix('stage_')} {row['value']:.1%}" for row in stages) + ".",
     ]
+    large = [row for row in result["further"] if row["name"].startswith("dedupe_") and row["name"].endswith("M")]
+    if large:
+        out += ["", "Deduplication of many more keys, once: " + "; ".join(map(said, large)) + "."]
     for name, (title, lines) in TABLES.items():
         if result.get(name):
             out += ["", title, "", *lines(result[name])]

@@ -14,6 +14,7 @@ import pytest
 import loadlock
 from benchmarks import (
     bench_commit,
+    bench_dedupe,
     bench_infrastructure,
     bench_queries,
     bench_sizes,
@@ -98,6 +99,18 @@ def test_the_series_are_cut_where_the_key_changes(tmp_path: Path) -> None:
     parts = bench_sizes.series(rows)
     assert sum(map(len, parts)) == rows.num_rows
     assert len(parts) % capture.SVS == 0
+
+
+def test_where_memory_is_short_the_large_deduplication_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bench_dedupe.once(1_000_000, 500_000)
+    assert {f"{name}_1M" for name in ("dedupe_vs_key_sum", "dedupe_vs_best_peer", "dedupe_late_vs_peer")} < {
+        one.name for one in found.further
+    }
+    assert not found.figures
+    monkeypatch.setattr(bench_dedupe, "sysconf", lambda _name: 1_000)
+    (missing,) = bench_dedupe.once(1_000_000, 500_000).further
+    assert missing.value is None
+    assert "1 M keys need" in missing.note
 
 
 def test_queries_answer_what_the_plant_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
