@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from kernels.sequence import find_keys
 from storage.points import reached
 from storage.store import Store
 from storage.texts import NO_TEXTS, Texts, texts_of
+from storage.whereabouts import Whereabouts
 
 Int64 = npt.NDArray[np.int64]
 
@@ -55,10 +57,16 @@ def _paths(staged: Iterable[StagedTraces], table: str, tool: str, ranges: Sequen
 def source(table: str, columns: str, where: str, paths: Sequence[str], stored: str = "") -> str:
     """Return a query over the lake's ``table`` and the staged files at ``paths``; ``stored``: what holds for the lake's rows only."""
     query = f"SELECT {columns} FROM lake.main.{table} WHERE {where}{stored}"
-    if paths:
-        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-        query += f" UNION ALL SELECT {columns} FROM read_parquet([{listed}]) WHERE {where}"
-    return query
+    return f"{query} UNION ALL SELECT {columns} FROM {_files(paths)} WHERE {where}" if paths else query
+
+
+def _files(paths: Sequence[str]) -> str:
+    exact = [re.sub(r"([*?[])", r"[\1]", path) for path in paths]  # a path is no pattern
+    return f"read_parquet([{_quoted(exact)}], hive_partitioning = false)"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join("'" + name.replace("'", "''") + "'" for name in names)
 
 
 def _where(chamber: str | None, ranges: Sequence[tuple[int, int]]) -> str:
@@ -90,13 +98,36 @@ class History:
         self.staged: list[StagedTraces] = []
         self.without: list[str] = []
         """Committed files that staged ones stand in for."""
+        self._withdrawn = ""
         self._stored = ""
+        self._whereabouts: Whereabouts | None = None
 
     def withdrawn(self, payloads: Sequence[str], paths: Sequence[str]) -> None:
         """Leave out the lake's rows of ``payloads``, and the committed files at ``paths``: staged ones stand in for them."""
         self.without = list(paths)
-        ids, files = (", ".join("'" + name.replace("'", "''") + "'" for name in names) for names in (payloads, paths))
-        self._stored = f" AND payload_id NOT IN ({ids})" + (f" AND filename NOT IN ({files})" if paths else "")
+        self._withdrawn = f" AND payload_id NOT IN ({_quoted(payloads)})"
+        self._stored = self._withdrawn + (f" AND filename NOT IN ({_quoted(paths)})" if paths else "")
+
+    def _traces(
+        self, columns: str, where: str, tool: str, ranges: Sequence[tuple[int, int]], stored: tuple[str, str], without: Sequence[str]
+    ) -> str:
+        """Return a query over the traces of ``tool`` that are stored or staged; the files at ``without`` are left out.
+
+        ``stored``: what else holds for the lake's rows only, asked of its table, and asked of its files.
+        """
+        staged = _paths(self.staged, "traces", tool, ranges)
+        if self._whereabouts is None:
+            self._whereabouts = Whereabouts(self._store, "traces")
+        files = self._whereabouts.of(tool, ranges)
+        if files is None:
+            return source("traces", columns, where, staged, stored[0])
+        files = [path for path in files if path not in set(without)]
+        if not files:
+            return (
+                f"SELECT {columns} FROM {_files(staged)} WHERE {where}" if staged else source("traces", columns, f"{where} AND false", ())
+            )
+        query = f"SELECT {columns} FROM {_files(files)} WHERE {where}{stored[1]}"
+        return f"{query} UNION ALL SELECT {columns} FROM {_files(staged)} WHERE {where}" if staged else query
 
     def _parameters(self, tool: str, chamber: str | None, trace: str, streams: Sequence[str]) -> dict[str, object]:
         parameters: dict[str, object] = {"tool": tool, "trace": trace, "streams": list(streams)}
@@ -111,7 +142,7 @@ class History:
         where = _where(chamber, ranges)
         parameters = self._parameters(tool, chamber, trace, streams)
         columns = "stream, epoch_us(ts) AS time_us, seq, position, value, payload_id, byte_start"
-        query = source("traces", columns, where, _paths(self.staged, "traces", tool, ranges), self._stored)
+        query = self._traces(columns, where, tool, ranges, (self._stored, self._withdrawn), self.without)
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq, payload_id, byte_start, position", parameters)
         contents = _contents(rows)
         if len(contents.stream) and self._has_texts(tool):
@@ -158,7 +189,7 @@ class History:
         """Return (time_us, seq) of every kept record of one stream within [lo, hi], sorted."""
         ranges = [(lo, hi)]
         where = _where(chamber, ranges) + " AND position = 1"
-        query = source("traces", "epoch_us(ts) AS time_us, seq", where, _paths(self.staged, "traces", tool, ranges), self._stored)
+        query = self._traces("epoch_us(ts) AS time_us, seq", where, tool, ranges, (self._stored, self._withdrawn), self.without)
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY time_us, seq", self._parameters(tool, chamber, trace, [stream]))
         return rows.column(0).to_numpy(), rows.column(1).to_numpy()
 
@@ -169,12 +200,9 @@ class History:
         """
         where = "tool = $tool AND ts BETWEEN make_timestamp($lo) AND make_timestamp($hi) AND list_contains($ids, window_id)"
         columns = "window_id, trace, position, sensor, epoch_us(ts) AS time_us, seq, stream, value"
-        query = f"SELECT {columns} FROM lake.main.traces WHERE {where} AND NOT list_contains($without, filename)"
-        paths = _paths(self.staged, "traces", tool, [(lo, hi)])
-        if paths:
-            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-            query += f" UNION ALL SELECT {columns} FROM read_parquet([{listed}]) WHERE {where}"
-        parameters = {"tool": tool, "lo": lo, "hi": hi, "ids": list(window_ids), "without": list(without)}
+        stored = f" AND filename NOT IN ({_quoted(without)})" if without else ""
+        query = self._traces(columns, where, tool, [(lo, hi)], (stored, ""), without)
+        parameters = {"tool": tool, "lo": lo, "hi": hi, "ids": list(window_ids)}
         return self._query(f"SELECT * FROM ({query}) ORDER BY window_id, trace, position, time_us, seq, stream", parameters)
 
     def files_with(self, table: str, tool: str, chamber: str | None, lo: int, hi: int) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks import gate, gate_sides
+from benchmarks import gate, gate_sides, gate_worker
 from benchmarks.gate import judge_figure, judge_pairs
 from benchmarks.gate_sides import Comparison, Load, Pairs, Side
 from benchmarks.goals import GOALS, figure
@@ -137,3 +138,22 @@ def test_a_base_is_checked_out_apart_and_removed(tmp_path: Path) -> None:
     assert not base.exists()
     with pytest.raises(SystemExit, match="can't be checked out"), gate_sides.checked_out("nothing", base, tmp_path / "repository"):
         pass
+
+
+def test_the_steps_run_under_pytest_benchmark(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "--benchmark-disable",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={tmp_path / 'base'}",
+        "benchmarks",
+    ]
+    done = subprocess.run(command, check=False, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.partition(" ")[0].count(".") == len(gate_worker.STEPS)
