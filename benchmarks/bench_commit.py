@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from benchmarks import capture
 from benchmarks.measure import Figure, Found, Spread, rows_text
 from ingest.config import parse
 from loadlock.lake import Lake
-from storage.files import Stager, write_durably
+from storage.files import StagedFile, Stager, write_durably
 from storage.index import IndexDelta
 from storage.schema import arrow_schema
 from storage.store import Change
@@ -66,6 +67,11 @@ def data_files(lake: Lake) -> int:
     return int(count)
 
 
+def filling(body: dict[str, Any], staged: list[StagedFile], _seq: int) -> Change:
+    """Return the change that commits the files ``staged``."""
+    return Change("fill", "bench", "", body, IndexDelta(0, ""), files=staged)
+
+
 def fill(lake: Lake, files: int, numbers: itertools.count[int]) -> None:
     """Commit small trace files until the catalog names ``files`` data files."""
     missing = files - data_files(lake)
@@ -77,7 +83,7 @@ def fill(lake: Lake, files: int, numbers: itertools.count[int]) -> None:
         staged = [stager.write("traces", small_rows(number)) for number in chosen]
         body = {"files": [one.entry(lake.store.path) for one in staged]}
         with lake.store.locked(60.0):
-            lake.store.commit(lambda _seq, body=body, staged=staged: Change("fill", "bench", "", body, IndexDelta(0, ""), files=staged))  # type: ignore[misc]
+            lake.store.commit(partial(filling, body, staged))
         stager.release()
         missing -= count
 

@@ -65,6 +65,10 @@ def _files(paths: Sequence[str]) -> str:
     return f"read_parquet([{_quoted(exact)}], hive_partitioning = false)"
 
 
+def _outside(paths: Sequence[str]) -> str:
+    return f" AND filename NOT IN ({_quoted(paths)})" if paths else ""
+
+
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join("'" + name.replace("'", "''") + "'" for name in names)
 
@@ -106,28 +110,26 @@ class History:
         """Leave out the lake's rows of ``payloads``, and the committed files at ``paths``: staged ones stand in for them."""
         self.without = list(paths)
         self._withdrawn = f" AND payload_id NOT IN ({_quoted(payloads)})"
-        self._stored = self._withdrawn + (f" AND filename NOT IN ({_quoted(paths)})" if paths else "")
+        self._stored = self._withdrawn + _outside(paths)
 
     def _traces(
-        self, columns: str, where: str, tool: str, ranges: Sequence[tuple[int, int]], stored: tuple[str, str], without: Sequence[str]
+        self, columns: str, where: str, tool: str, ranges: Sequence[tuple[int, int]], withdrawn: str, without: Sequence[str]
     ) -> str:
-        """Return a query over the traces of ``tool`` that are stored or staged; the files at ``without`` are left out.
+        """Return a query over the traces of ``tool`` that are stored or staged.
 
-        ``stored``: what else holds for the lake's rows only, asked of its table, and asked of its files.
+        Of the stored ones those that ``withdrawn`` (a condition, or '') and the committed files at ``without`` leave.
         """
         staged = _paths(self.staged, "traces", tool, ranges)
         if self._whereabouts is None:
             self._whereabouts = Whereabouts(self._store, "traces")
         files = self._whereabouts.of(tool, ranges)
         if files is None:
-            return source("traces", columns, where, staged, stored[0])
-        files = [path for path in files if path not in set(without)]
-        if not files:
-            return (
-                f"SELECT {columns} FROM {_files(staged)} WHERE {where}" if staged else source("traces", columns, f"{where} AND false", ())
-            )
-        query = f"SELECT {columns} FROM {_files(files)} WHERE {where}{stored[1]}"
-        return f"{query} UNION ALL SELECT {columns} FROM {_files(staged)} WHERE {where}" if staged else query
+            return source("traces", columns, where, staged, withdrawn + _outside(without))
+        left_out = set(without)
+        files = [path for path in files if path not in left_out]
+        parts = [f"SELECT {columns} FROM {_files(files)} WHERE {where}{withdrawn}"] if files else []
+        parts += [f"SELECT {columns} FROM {_files(staged)} WHERE {where}"] if staged else []
+        return " UNION ALL ".join(parts) or source("traces", columns, f"{where} AND false", ())
 
     def _parameters(self, tool: str, chamber: str | None, trace: str, streams: Sequence[str]) -> dict[str, object]:
         parameters: dict[str, object] = {"tool": tool, "trace": trace, "streams": list(streams)}
@@ -142,7 +144,7 @@ class History:
         where = _where(chamber, ranges)
         parameters = self._parameters(tool, chamber, trace, streams)
         columns = "stream, epoch_us(ts) AS time_us, seq, position, value, payload_id, byte_start"
-        query = self._traces(columns, where, tool, ranges, (self._stored, self._withdrawn), self.without)
+        query = self._traces(columns, where, tool, ranges, self._withdrawn, self.without)
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY stream, time_us, seq, payload_id, byte_start, position", parameters)
         contents = _contents(rows)
         if len(contents.stream) and self._has_texts(tool):
@@ -189,7 +191,7 @@ class History:
         """Return (time_us, seq) of every kept record of one stream within [lo, hi], sorted."""
         ranges = [(lo, hi)]
         where = _where(chamber, ranges) + " AND position = 1"
-        query = self._traces("epoch_us(ts) AS time_us, seq", where, tool, ranges, (self._stored, self._withdrawn), self.without)
+        query = self._traces("epoch_us(ts) AS time_us, seq", where, tool, ranges, self._withdrawn, self.without)
         rows = self._query(f"SELECT * FROM ({query}) ORDER BY time_us, seq", self._parameters(tool, chamber, trace, [stream]))
         return rows.column(0).to_numpy(), rows.column(1).to_numpy()
 
@@ -200,8 +202,7 @@ class History:
         """
         where = "tool = $tool AND ts BETWEEN make_timestamp($lo) AND make_timestamp($hi) AND list_contains($ids, window_id)"
         columns = "window_id, trace, position, sensor, epoch_us(ts) AS time_us, seq, stream, value"
-        stored = f" AND filename NOT IN ({_quoted(without)})" if without else ""
-        query = self._traces(columns, where, tool, [(lo, hi)], (stored, ""), without)
+        query = self._traces(columns, where, tool, [(lo, hi)], "", without)
         parameters = {"tool": tool, "lo": lo, "hi": hi, "ids": list(window_ids)}
         return self._query(f"SELECT * FROM ({query}) ORDER BY window_id, trace, position, time_us, seq, stream", parameters)
 

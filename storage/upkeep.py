@@ -68,6 +68,12 @@ class DataFile:
     begin: int
 
 
+def with_holes(store: Store, table: int) -> set[int]:
+    """Return the numbers of the files of the table numbered ``table`` from which single rows were deleted."""
+    holes = set(deleted_rows(store.connection, table))
+    return holes | {row[0] for row in store.rows(f"SELECT data_file_id FROM {META}.ducklake_delete_file WHERE end_snapshot IS NULL")}
+
+
 def data_files(store: Store, table: str) -> list[DataFile]:
     """Return the files of ``table``, in order of arrival; those with single rows deleted are left out."""
     found = store.rows(
@@ -78,8 +84,7 @@ def data_files(store: Store, table: str) -> list[DataFile]:
     )
     if not found:
         return []
-    holes = set(deleted_rows(store.connection, int(found[0][6])))
-    holes |= {row[0] for row in store.rows(f"SELECT data_file_id FROM {META}.ducklake_delete_file WHERE end_snapshot IS NULL")}
+    holes = with_holes(store, int(found[0][6]))
     folder = store.data / "main" / table
     return [
         DataFile(number, folder / path if relative else Path(path), int(rows), int(size), int(begin))

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storage.mirrorbase import deleted_rows, inlined_tables
+from storage.mirrorbase import inlined_tables
 from storage.store import Store
-
-META = "__ducklake_metadata_lake"
+from storage.upkeep import META, with_holes
 
 _FILES = f"""
 SELECT t.table_id, f.data_file_id, f.path, f.path_is_relative,
@@ -47,11 +46,13 @@ class Whereabouts:
     def __init__(self, store: Store, table: str) -> None:
         found = store.rows(_FILES, [table])
         self._files: list[_File] = []
-        self._inlined = any(store.rows(f"SELECT 1 FROM {META}.{name} LIMIT 1") for name in inlined_tables(store.connection, table))
+        self._inlined = any(
+            store.rows(f"SELECT 1 FROM {META}.{name} WHERE end_snapshot IS NULL LIMIT 1")
+            for name in inlined_tables(store.connection, table)
+        )
         if not found:
             return
-        holes = set(deleted_rows(store.connection, int(found[0][0])))
-        holes |= {row[0] for row in store.rows(f"SELECT data_file_id FROM {META}.ducklake_delete_file WHERE end_snapshot IS NULL")}
+        holes = with_holes(store, int(found[0][0]))
         folder = store.data / "main" / table
         for _, number, path, relative, least, most, first, last in found:
             tools = None if least is None or most is None else (least, most)
