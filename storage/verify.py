@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from storage.damage import Damage, Lineage, damage_of
-from storage.errors import IntegrityError
+from storage.errors import IntegrityError, LoadlockError, is_interrupt
 from storage.featurecheck import feature_faults
 from storage.filecheck import FileCheck, Recorded
 from storage.kept import FOLDER, kept_fault
@@ -80,9 +80,14 @@ class Report:
         }
 
 
+_RESCUE = "take a backup, or 'loadlock restore --from-mirror'"
+
+
 def entries(store: Store) -> Iterator[Entry]:
-    """Yield the ledger's entries in order."""
+    """Yield the ledger's entries in order; :class:`IntegrityError` for one of which a part is gone."""
     for row in store.rows("SELECT seq, recorded_at, actor, action, batch_id, body, prev_hash, hash FROM lake.main.ledger ORDER BY seq"):
+        if None in row:
+            raise IntegrityError(f"ledger entry {row[0] or '?'} has lost a part of itself; {_RESCUE}")
         yield Entry(*row)
 
 
@@ -101,11 +106,14 @@ def _prove(store: Store, report: Report, tell: Tell, every_feature: bool) -> Non
     try:
         listed = list(entries(store))
     except duckdb.Error as error:
-        raise IntegrityError(
-            f"the ledger can't be read ({_short_of(error)}); take a backup, or 'loadlock restore --from-mirror'"
-        ) from error
+        raise IntegrityError(f"the ledger can't be read ({_short_of(error)}); {_RESCUE}") from error
     report.entries = len(listed)
     report.faults += check_chain(listed)
+    with _reporting(report, "the rest can't be proven"):
+        _prove_files(store, report, tell, listed, every_feature)
+
+
+def _prove_files(store: Store, report: Report, tell: Tell, listed: list[Entry], every_feature: bool) -> None:
     listed = [entry for entry in listed if _legible(entry)]  # the chain names the others
     known, removed = files_of(listed)
     files = catalog_files(store, known)
@@ -149,15 +157,21 @@ def _legible(entry: Entry) -> bool:
 
 @contextmanager
 def _reporting(report: Report, what: str) -> Iterator[None]:
-    """Turn a failure to read in the ``with`` block into a fault: a damaged file, which is named on its own, stops no other proof."""
+    """Turn a failure in the ``with`` block into a fault: a damaged file, which is named on its own, stops no other proof.
+
+    DuckDB's errors are failures to read. What is read from damage can be anything, so once a fault is found, any exception may
+    be its consequence; without one it is ours, and passes.
+    """
     try:
         yield
-    except duckdb.Error as error:
+    except Exception as error:
+        if is_interrupt(error) or isinstance(error, LoadlockError) or not (report.faults or isinstance(error, duckdb.Error)):
+            raise
         report.faults.append(f"{what} ({_short_of(error)})")
 
 
-def _short_of(error: duckdb.Error) -> str:
-    return str(error).splitlines()[0]
+def _short_of(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

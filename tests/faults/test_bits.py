@@ -7,11 +7,13 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import loadlock
@@ -146,6 +148,64 @@ def test_a_hundred_bits(site: Any, note: Run) -> None:
 def test_five_hundred_bits(site: Any, note: Run) -> None:
     seed = new_seed()
     note(seed=seed, **flip_bits(site, scaled(500), seed))
+
+
+@contextmanager
+def rewritten(lake_path: Path, path: Path, table: pa.Table) -> Iterator[None]:
+    """Hold a data file replaced by ``table``, with the catalog naming its size, so that DuckDB reads it."""
+    sound = path.read_bytes()
+
+    def put(content: bytes) -> None:
+        path.write_bytes(content)
+        sizes = (len(content), int.from_bytes(content[-8:-4], "little"), path.name)
+        with closing(sqlite3.connect(lake_path / "catalog.sqlite")) as catalog, catalog:
+            catalog.execute("UPDATE ducklake_data_file SET file_size_bytes = ?, footer_size = ? WHERE path LIKE '%' || ?", sizes)
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    put(sink.getvalue().to_pybytes())
+    try:
+        yield
+    finally:
+        put(sound)
+
+
+def test_columns_whose_values_are_gone(site: Any, tmp_path: Path) -> None:
+    """Flipped bits can make nulls where there are none: whatever is read from damaged files, each is named and ends no proof."""
+    lake_path = tmp_path / "fab.lake"
+    shutil.copytree(site.lake, lake_path)
+    tables = sorted(path for path in (lake_path / "data" / "main").iterdir() if path.name != "ledger")
+    paths = [max(table.rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns) for table in tables]
+    contents = {path: pq.ParquetFile(path).read() for path in paths}
+    for number in range(max(content.num_columns for content in contents.values())):
+        with ExitStack() as stack:
+            damaged = [path for path, content in contents.items() if number < content.num_columns]
+            for path in damaged:
+                stack.enter_context(rewritten(lake_path, path, without(contents[path], number)))
+            named_files = {fault.split(":")[0] for fault in verified(lake_path)}
+            assert {path.relative_to(lake_path).as_posix() for path in damaged} <= named_files
+
+
+def test_a_ledger_that_lost_a_column(site: Any, tmp_path: Path) -> None:
+    lake_path = tmp_path / "fab.lake"
+    shutil.copytree(site.lake, lake_path)
+    path = next((lake_path / "data" / "main" / "ledger").rglob("*.parquet"))
+    content = pq.ParquetFile(path).read()
+    for number in range(content.num_columns):
+        with rewritten(lake_path, path, without(content, number)), pytest.raises(LoadlockError, match="has lost a part of itself"):
+            verified(lake_path)
+
+
+def verified(lake_path: Path) -> list[str]:
+    """Return the faults that ``audit verify`` finds."""
+    with loadlock.open(lake_path, read_only=True) as lake:
+        return lake.verify().faults
+
+
+def without(content: pa.Table, number: int) -> pa.Table:
+    """Return ``content`` with nulls for all values of a column."""
+    column = content.schema.field(number)
+    return content.set_column(number, column.with_nullable(True), pa.nulls(len(content), column.type))
 
 
 def catalog_bits(site: Any, folder: Path, count: int, seed: int) -> dict[str, int]:
