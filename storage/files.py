@@ -45,6 +45,9 @@ UNPRUNED = frozenset(
 )
 """Columns without statistics: doubles must not promise pruning (NaN), and long values would swell the footer."""
 
+THOROUGH_ROWS = 1 << 18
+"""Traces of so many rows or fewer are compressed thoroughly: that costs less than a tenth of a second where a batch costs more anyway."""
+
 
 @dataclass(slots=True, frozen=True)
 class StagedFile:
@@ -186,7 +189,8 @@ class Stager:
     ) -> StagedFile:
         """Make ``pieces`` durable as one file of traces; ``optional`` names the columns with nulls, ``values`` are all of the pieces'."""
         if self._writer == "pages":
-            file = encode_traces(pieces, level=self._level, row_group_rows=self._row_group_rows, optional=optional)
+            thorough = values.size <= THOROUGH_ROWS
+            file = encode_traces(pieces, level=self._level, row_group_rows=self._row_group_rows, optional=optional, thorough=thorough)
             return self._stage("traces", file.parts, file.rows)
         schema = traces_schema(optional)
         return self.write_pieces("traces", tables(pieces, schema), schema, value_encoding(values))

@@ -37,6 +37,11 @@ FAR_LEVEL = 6
 DOUBLES_MATCH = 5
 """Doubles that are alike share fewer bytes than the matches that zstd's fastest levels look for."""
 
+_WEIGHED = {"strategy": zstandard.STRATEGY_BTOPT, "target_length": 32}
+THOROUGH = _WEIGHED | {"min_match": 7, "search_log": 1, "hash_log": 16, "chain_log": 14, "window_log": 17}
+THOROUGH_FAR = _WEIGHED | {"min_match": 4, "search_log": 5, "hash_log": 14, "chain_log": 18, "window_log": FAR_WINDOW_LOG}
+"""Parameters that weigh a match against what its bytes cost without it: byte planes of noise are not torn by chance matches."""
+
 CHUNK_BYTES = 1 << 16
 """Room for compressed bytes: small enough that malloc does not ask the kernel for fresh pages each time."""
 
@@ -108,14 +113,20 @@ def _end_of_header(kind: int, encoding: int, values: int) -> bytes:
 class Compressor:
     """Makes pages: compresses with a zstd context for each kind of bytes, and takes the CRC-32 of what is stored."""
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int, *, thorough: bool = False) -> None:
+        """Compress at ``level``; ``thorough``: with several times the CPU, for files that are too small for it to matter."""
         parameters = zstandard.ZstdCompressionParameters.from_level
-        plain = parameters(level)
-        match = DOUBLES_MATCH if plain.strategy == zstandard.STRATEGY_FAST else plain.min_match
-        self._zstd: Final = zstandard.ZstdCompressor(level=level)
+        strategy = parameters(level).strategy
+        bytes_ = zstandard.ZstdCompressor(level=level)
+        doubles = {"min_match": DOUBLES_MATCH} if strategy == zstandard.STRATEGY_FAST else {}
         far = [parameters(each, window_log=FAR_WINDOW_LOG) for each in sorted({level, max(level, FAR_LEVEL)})]
+        if thorough and strategy < zstandard.STRATEGY_BTOPT:
+            bytes_ = zstandard.ZstdCompressor(compression_params=parameters(level, **THOROUGH))
+            doubles = THOROUGH | {"min_match": DOUBLES_MATCH}
+            far.append(parameters(level, **THOROUGH_FAR))
+        self._zstd: Final = bytes_
         self._far: Final = [zstandard.ZstdCompressor(compression_params=each) for each in far]
-        self._doubles: Final = zstandard.ZstdCompressor(compression_params=parameters(level, min_match=match))
+        self._doubles: Final = zstandard.ZstdCompressor(compression_params=parameters(level, **doubles))
 
     def size(self, body: Any) -> int:
         """Return the compressed size of ``body``."""

@@ -135,14 +135,14 @@ class SharedPages:
 class TracePages:
     """Gathers pieces into row groups of at most ``row_group_rows`` rows (one piece may be larger) and those into a file."""
 
-    def __init__(self, *, level: int, row_group_rows: int, optional: Set[str]) -> None:
+    def __init__(self, *, level: int, row_group_rows: int, optional: Set[str], thorough: bool) -> None:
         columns = COLUMNS["traces"].items()
         self.file = ParquetFile(
             [Column(name, PHYSICAL[kind], name in optional, text=kind == "VARCHAR", time=kind == "TIMESTAMP") for name, kind in columns]
         )
         self._row_group_rows = row_group_rows
         self._optional = optional
-        self._compressor = Compressor(level)
+        self._compressor = Compressor(level, thorough=thorough)
         self._values = ValuePages(self._compressor, optional="value" in optional)
         self._shared: SharedPages | None = None
         self._before: dict[str, tuple[tuple[Any, ...], Page]] = {}
@@ -216,12 +216,12 @@ class TracePages:
         chunk.pages.append(self._compressor.page(bytes((width,)) + body, encoding=RLE_DICTIONARY, values=records * len(values)))
 
 
-def encode_traces(pieces: Iterable[Piece], *, level: int, row_group_rows: int, optional: Set[str]) -> ParquetFile:
-    """Return the Parquet file of ``pieces``; ``optional`` names the columns that hold nulls.
+def encode_traces(pieces: Iterable[Piece], *, level: int, row_group_rows: int, optional: Set[str], thorough: bool = False) -> ParquetFile:
+    """Return the Parquet file of ``pieces``; ``optional`` names the columns that hold nulls; ``thorough`` as :class:`Compressor` has it.
 
     ``chamber``, ``window_id`` and ``value`` can; a null in a column that is not named is the caller's fault.
     """
-    writer = TracePages(level=level, row_group_rows=row_group_rows, optional=optional)
+    writer = TracePages(level=level, row_group_rows=row_group_rows, optional=optional, thorough=thorough)
     for piece in pieces:
         writer.add(piece)
     return writer.finish()

@@ -14,6 +14,9 @@ Bits = npt.NDArray[np.uint64]
 PAGE_ROWS = 16_384
 """A page of sensors with few records holds about as many rows."""
 
+ALONE_ROWS = 4_096
+"""A sensor with so many records has pages of its own: two sensors seldom share a Huffman table to advantage."""
+
 RUN_ROWS = 2_048
 """Sensors with fewer records are judged together."""
 
@@ -75,6 +78,8 @@ class ValuePages:
                 self._flush()
             self._waiting.append((bits, codes))
             self._rows += len(bits)
+            if n >= ALONE_ROWS:
+                self._flush()
         self._flush()
 
     def take(self) -> list[Page]:

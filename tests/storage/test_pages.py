@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.missing import NULL
-from storage import pages, valuepages
+from storage import files, pages, valuepages
 from storage.files import Stager, encode, sha256_of, value_encoding
 from storage.pieces import Piece, SharedColumns, tables, traces_schema
 from storage.schema import COLUMNS
@@ -86,8 +86,8 @@ def piece_lists(draw):
     return out, optional
 
 
-def ours(pieces, optional, rows=GROUP_ROWS):
-    file = encode_traces(pieces, level=1, row_group_rows=rows, optional=optional)
+def ours(pieces, optional, rows=GROUP_ROWS, *, thorough=False):
+    file = encode_traces(pieces, level=1, row_group_rows=rows, optional=optional, thorough=thorough)
     data = b"".join(file.parts)
     assert (len(data), file.rows) == (file.size, sum(piece.rows for piece in pieces))
     return data
@@ -120,10 +120,10 @@ def statistics(column):
     return bounds, found.null_count, found.has_min_max, found.num_values
 
 
-@given(piece_lists())
+@given(piece_lists(), st.booleans())
 @settings(max_examples=120, deadline=None)
-def test_pyarrow_reads_what_its_own_file_holds(drawn):
-    mine, judge = ours(*drawn), judged(*drawn)
+def test_pyarrow_reads_what_its_own_file_holds(drawn, thorough):
+    mine, judge = ours(*drawn, thorough=thorough), judged(*drawn)
     walk(mine)
     left, right = read(mine), read(judge)
     assert left.schema_arrow.equals(right.schema_arrow)
@@ -137,12 +137,12 @@ def test_pyarrow_reads_what_its_own_file_holds(drawn):
             assert statistics(groups[0].column(i)) == statistics(groups[1].column(i)), name
 
 
-@given(drawn=piece_lists())
+@given(drawn=piece_lists(), thorough=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_duckdb_and_polars_read_what_pyarrows_file_holds(tmp_path_factory, drawn):
+def test_duckdb_and_polars_read_what_pyarrows_file_holds(tmp_path_factory, drawn, thorough):
     folder = tmp_path_factory.mktemp("pages")
     paths = folder / "ours.parquet", folder / "pyarrow.parquet"
-    for path, data in zip(paths, (ours(*drawn), judged(*drawn)), strict=True):
+    for path, data in zip(paths, (ours(*drawn, thorough=thorough), judged(*drawn)), strict=True):
         path.write_bytes(data)
     with duckdb.connect() as connection:
         duck = [bits(connection.sql(f"SELECT * FROM '{path}'").to_arrow_table()) for path in paths]
@@ -213,6 +213,37 @@ def test_small_sensors_share_pages():
         counts = [page.values for page, _ in walk(data)[0][NAMES.index(name)]]
         assert sum(counts) == 30_000
         assert len(counts) == -(-30_000 // most)
+
+
+def test_sensors_with_many_records_share_no_page():
+    data = ours([long_piece(np.random.default_rng(2).standard_normal((4, valuepages.ALONE_ROWS)))], set(), 100_000)
+    assert [page.values for page, _ in walk(data)[0][NAMES.index("value")]] == [valuepages.ALONE_ROWS] * 4
+
+
+def counts_piece(sensors, n):
+    """Counts that wander by a little: byte planes of two values, in which a match seldom pays."""
+    random = np.random.default_rng(5)
+    return long_piece(np.round(20_000 + random.standard_normal((sensors, n)) * 300))
+
+
+def test_small_files_are_compressed_thoroughly(tmp_path, monkeypatch):
+    piece = counts_piece(4, 8_000)
+    sizes = []
+    for most in (piece.rows, piece.rows - 1):
+        monkeypatch.setattr(files, "THOROUGH_ROWS", most)
+        stager = Stager(tmp_path, lambda most=most: f"{most}", level=1, row_group_rows=100_000)
+        (tmp_path / "main" / "traces").mkdir(parents=True, exist_ok=True)
+        sizes.append(stager.write_traces([piece], set(), piece.values).size)
+        stager.release()
+    quick, thorough = (len(ours([piece], set(), 100_000, thorough=thorough)) for thorough in (False, True))
+    assert sizes == [thorough, quick]
+    assert thorough < 0.97 * quick
+
+
+def test_a_level_that_is_thorough_itself_is_taken_as_it_is():
+    piece = counts_piece(4, 8_000)
+    sizes = [encode_traces([piece], level=19, row_group_rows=100_000, optional=set(), thorough=thorough).size for thorough in (False, True)]
+    assert sizes[0] == sizes[1]
 
 
 def irregular_piece(sensors, n):
