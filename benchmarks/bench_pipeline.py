@@ -18,7 +18,6 @@ from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
-import zstandard
 
 import ingest.intake
 import ingest.spanning
@@ -32,6 +31,7 @@ from benchmarks.measure import Figure, Found, check, race
 from benchmarks.parquet_baseline import rewrite, trace_files
 from kernels.pages import byte_streams
 from kernels.reduce import TRENDS, reduce_windows
+from storage import zstd
 
 MB = 1_000_000
 TOOL, OTHER = "ETCH01", "ETCH02"
@@ -120,10 +120,10 @@ class _Unhashed:
 
 def compress(values: list[np.ndarray]) -> float:
     """Split and compress ``values`` as pages of Parquet hold them, and nothing else; return the CPU seconds."""
-    compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressor = zstd.ZstdCompressor(level=LEVEL)
     start = time.process_time()
     for part in values:
-        compressor.compress(np.ascontiguousarray(byte_streams(part.view(np.uint64))).data)
+        compressor.compress(byte_streams(part.view(np.uint64)), compressor.FLUSH_FRAME)
     return time.process_time() - start
 
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import zstandard
 
 from benchmarks import capture
 from benchmarks.goals import ratio
 from benchmarks.measure import Figure, Found, race, table, timed
 from kernels.pages import byte_streams
+from storage import zstd
 from storage.files import encode, value_encoding
 from storage.pieces import Piece, SharedColumns, tables, traces_schema
 from storage.tracepages import encode_traces
@@ -83,11 +83,11 @@ def pieces_of(values: np.ndarray) -> list[Piece]:
 
 def compress_values(pieces: Sequence[Piece]) -> int:
     """Split and compress the values of each sensor, and nothing else; return the bytes."""
-    compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressor = zstd.ZstdCompressor(level=LEVEL)
     size = 0
     for piece in pieces:
         for row in piece.values:
-            size += len(compressor.compress(np.ascontiguousarray(byte_streams(row.view(np.uint64)))))
+            size += len(compressor.compress(byte_streams(row.view(np.uint64)), compressor.FLUSH_FRAME))
     return size
 
 

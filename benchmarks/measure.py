@@ -148,7 +148,7 @@ def io_bytes() -> int:
 
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
-    libraries = ("numpy", "numba", "pyarrow", "polars", "duckdb", "secsgem", "zstandard")
+    libraries = ("numpy", "numba", "pyarrow", "polars", "duckdb", "secsgem", "backports.zstd")
     versions = {name: version(name) for name in libraries}
     return {"cpus": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version(), **versions}
 

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import zstandard
-
 from ingest.records import Rejected
+from storage import zstd
 
 CHUNK_BYTES = 24 << 20
 """What is decoded at a time. From 32 MiB on malloc asks the kernel for fresh pages each time, which costs a tenth of an ingest."""
 
 INPUT_BYTES = 1 << 12
 """Compressed bytes per step: what a damaged step would still have given is lost, so steps are small."""
+
+WINDOW_LOG_MAX = 27
+"""128 MiB: what a zstd stream may ask to be held of it (``zstd --long`` asks for so much)."""
 
 MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
 
@@ -37,7 +39,7 @@ class _Unpacker(Protocol):
 
 def _new(kind: str) -> _Unpacker:
     if kind == "zstd":
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX})
     return zlib.decompressobj(wbits=31)
 
 
@@ -83,7 +85,7 @@ class Unpacked:
                         piece = unpacker.unused_data if unpacker.eof else b""
                         waiting.append(out)
                         held += len(out)
-                except (zlib.error, zstandard.ZstdError) as error:
+                except (zlib.error, zstd.ZstdError) as error:
                     self.size += held
                     yield b"".join(waiting)
                     rest = data[a:] + file.read()

@@ -1,4 +1,4 @@
-"""Unaligned big-endian loads from a byte array: one load and one byte swap each, which LLVM doesn't make of shifts.
+"""Unaligned loads from a byte array, big-endian (one load and one byte swap each, which LLVM doesn't make of shifts), and stores into one.
 
 Nothing here checks bounds: the caller has proven that ``index + width <= len(buf)``.
 """
@@ -33,6 +33,17 @@ def _big_endian(bits: int, result: Any) -> _Implementation:
         return result(buf, index), codegen
 
     return load
+
+
+def _store_64(typingctx: Any, buf: Any, index: Any, word: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        offset = context.cast(builder, args[1], signature.args[1], types.int64)
+        address = builder.gep(array.data, [offset])
+        builder.store(args[2], builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(buf, index, types.uint64), codegen
 
 
 def _bits_to_float(bits: int, result: Any) -> Any:
@@ -130,6 +141,10 @@ if numba.config.DISABLE_JIT:
 
     f4_narrow_block = f4_block
 
+    def put64(buf: Any, index: int, word: Any) -> None:
+        """Store a 64-bit word at ``index``, the least byte first."""
+        buf[index : index + 8] = np.frombuffer(int(word).to_bytes(8, "little"), np.uint8)
+
     def float_of_32(word: Any) -> Any:
         """Return the float32 of these bits."""
         return np.float32(struct.unpack(">f", int(word).to_bytes(4, "big"))[0])
@@ -145,5 +160,6 @@ else:
     sbe64 = intrinsic(_big_endian(64, types.int64))
     f4_block = intrinsic(_f4_block(wide=True))
     f4_narrow_block = intrinsic(_f4_block(wide=False))
+    put64 = intrinsic(_store_64)
     float_of_32 = intrinsic(_bits_to_float(32, types.float32))
     float_of_64 = intrinsic(_bits_to_float(64, types.float64))

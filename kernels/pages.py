@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.jit import kernel
+from kernels.loads import put64
 
 BLOCK = 128
 """The values of a block of DELTA_BINARY_PACKED are a multiple of it."""
@@ -36,14 +37,22 @@ _BYTES = 0x00FF_00FF_00FF_00FF
 
 @kernel
 def split_bytes(bits, out):
-    """Fill ``out`` (8, at least m) uint64 so that row ``b``, as bytes, begins with byte ``b`` of each of ``bits``: uint64 (m, 8).
+    """Fill ``out`` (uint8 (8 n,)) with byte 0 of each of ``bits`` (uint64 (n,)), then byte 1 of each, and so on.
 
-    An 8 x 8 matrix of bytes is transposed by halves: blocks of four, two and one byte change places.
+    An 8 x 8 matrix of bytes is transposed by halves: blocks of four, two and one byte change places. The last matrix may overlap the one
+    before it.
     """
+    n = len(bits)
+    if n < 8:
+        for i in range(n):
+            for b in range(8):
+                out[b * n + i] = (bits[i] >> np.uint64(8 * b)) & np.uint64(255)
+        return
     word = np.zeros(8, np.uint64)
-    for column in range(len(bits)):
+    for column in range((n + 7) // 8):
+        first = min(8 * column, n - 8)
         for i in range(8):
-            word[i] = bits[column, i]
+            word[i] = bits[first + i]
         for i in range(4):
             swap = ((word[i] >> np.uint64(32)) ^ word[i + 4]) & np.uint64(_WORDS)
             word[i + 4] ^= swap
@@ -59,7 +68,7 @@ def split_bytes(bits, out):
             word[i + 1] ^= swap
             word[i] ^= swap << np.uint64(8)
         for b in range(8):
-            out[b, column] = word[b]
+            put64(out, b * n + first, word[b])
 
 
 @kernel
@@ -96,16 +105,9 @@ def number_values(bits, entries, slot_of, table, held, limit, codes):
 
 def byte_streams(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     """Return (8, n) uint8: byte ``b`` of each of ``bits`` (uint64 (n,)) at [b] (BYTE_STREAM_SPLIT)."""
-    n = len(bits)
-    full = n // 8
-    out = np.empty((8, (n + 7) // 8), np.uint64)
-    split_bytes(bits[: 8 * full].reshape(full, 8), out)
-    if n % 8:
-        tail, last = np.zeros((1, 8), np.uint64), np.empty((8, 1), np.uint64)
-        tail[0, : n % 8] = bits[8 * full :]
-        split_bytes(tail, last)
-        out[:, full] = last[:, 0]
-    return out.view(np.uint8)[:, :n]
+    out = np.empty(8 * len(bits), np.uint8)
+    split_bytes(bits, out)
+    return out.reshape(8, -1)
 
 
 def varint(value: int) -> bytes:

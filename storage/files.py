@@ -26,23 +26,15 @@ DELTA = "DELTA_BINARY_PACKED"
 SPLIT = "BYTE_STREAM_SPLIT"
 DICTIONARY = "dictionary"
 
+STATISTICS = ("first", "last", "min", "max", "mean", "std", "median", "p05", "p95", "slope", "area")
+
 ENCODINGS: dict[str, dict[str, str]] = {
     table: {"seq": DELTA, "ts": DELTA, "window_id": DELTA, "byte_start": DELTA, "value": SPLIT}
     for table in ("traces", "conflicts", "texts")
-} | {"features_log": dict.fromkeys(("mean", "std", "slope", "area"), SPLIT)}
-"""table -> column -> encoding; other columns are dictionary encoded."""
+} | {"features_log": dict.fromkeys(STATISTICS, SPLIT)}
+"""table -> column -> encoding; other columns are dictionary encoded. Statistics seldom repeat: split they take a third of the time."""
 
-UNPRUNED = frozenset(
-    {
-        "value",
-        "bytes",
-        "body",
-        "vars",
-        "detail",
-        "text",
-        *("first", "last", "min", "max", "mean", "std", "median", "p05", "p95", "slope", "area"),
-    }
-)
+UNPRUNED = frozenset({"value", "bytes", "body", "vars", "detail", "text", *STATISTICS})
 """Columns without statistics: doubles must not promise pruning (NaN), and long values would swell the footer."""
 
 THOROUGH_ROWS = 1 << 18

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import zstandard
-
+from storage import zstd
 from storage.errors import Busy
 from storage.files import fsync_folder, sha256_of
 from storage.points import reached
 
 FOLDER = "payloads"
-LEVEL = 3
+OPTIONS: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
 CHUNK_BYTES = 1 << 20
 
 
@@ -37,7 +36,7 @@ def keep(root: Path, sha256: str, source: BinaryIO) -> dict[str, Any]:
         try:
             with open(temporary, "wb") as file:
                 reached("file_opened", temporary)
-                with zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(file, closefd=False) as packed:
+                with zstd.ZstdFile(file, "wb", options=OPTIONS) as packed:
                     while data := source.read(CHUNK_BYTES):
                         digest.update(data)
                         packed.write(data)
@@ -59,7 +58,7 @@ def keep(root: Path, sha256: str, source: BinaryIO) -> dict[str, Any]:
 
 def open_kept(path: Path) -> BinaryIO:
     """Open the delivered bytes of a kept file."""
-    return cast(BinaryIO, zstandard.open(path, "rb"))
+    return cast(BinaryIO, zstd.ZstdFile(path, "rb"))
 
 
 def sound_kept(root: Path, sha256: str) -> bool:
@@ -71,7 +70,7 @@ def sound_kept(root: Path, sha256: str) -> bool:
                 digest.update(data)
                 reached("kept_read")
         return digest.hexdigest() == sha256
-    except (OSError, zstandard.ZstdError):
+    except (OSError, EOFError, zstd.ZstdError):
         return False
 
 

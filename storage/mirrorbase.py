@@ -10,9 +10,8 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import zstandard
 
-from storage import mirror
+from storage import mirror, zstd
 from storage.catalog import rows
 from storage.ledger import Entry, canonical
 from storage.schema import COLUMNS, FORMAT_VERSION, arrow_schema, fitted
@@ -40,14 +39,14 @@ def pack(head: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> bytes:
             writer.write_table(table)
         streams.append((name, sink.getvalue().to_pybytes()))
     text = canonical({**head, "tables": [[name, len(data)] for name, data in streams]}).encode()
-    return zstandard.compress(b"".join([len(text).to_bytes(4, "little"), text, *(data for _, data in streams)]), LEVEL)
+    return zstd.compress(b"".join([len(text).to_bytes(4, "little"), text, *(data for _, data in streams)]), LEVEL)
 
 
 def unpack(body: bytes) -> tuple[dict[str, Any], dict[str, pa.Table]]:
     """Return the head and the tables of a record's body."""
     import json
 
-    data = zstandard.decompress(body)
+    data = zstd.decompress(body)
     at = 4 + int.from_bytes(data[:4], "little")
     head = json.loads(data[4:at])
     tables = {}

@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-import zstandard
+import numpy as np
+import numpy.typing as npt
 
 from kernels.pages import zigzag
-from storage import thrift
-from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
+from storage import thrift, zstd
+from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, NEXT_I64, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
+
+P = zstd.CompressionParameter
+Options = dict[int, int]
 
 MAGIC = b"PAR1"
 CREATED_BY = b"loadlock-pages version 1.0.0"
@@ -34,16 +38,22 @@ FAR_WINDOW_LOG = 22
 FAR_LEVEL = 6
 """Level that is tried on such pages beside the one that is asked for: they are made once for all sensors."""
 
+FASTEST_LEVEL = 2
 DOUBLES_MATCH = 5
-"""Doubles that are alike share fewer bytes than the matches that zstd's fastest levels look for."""
+"""Doubles that are alike share fewer bytes than the matches that zstd's levels up to FASTEST_LEVEL look for."""
 
-_WEIGHED = {"strategy": zstandard.STRATEGY_BTOPT, "target_length": 32}
-THOROUGH = _WEIGHED | {"min_match": 7, "search_log": 1, "hash_log": 16, "chain_log": 14, "window_log": 17}
-THOROUGH_FAR = _WEIGHED | {"min_match": 4, "search_log": 5, "hash_log": 14, "chain_log": 18, "window_log": FAR_WINDOW_LOG}
+THOROUGH = {P.strategy: zstd.Strategy.btopt, P.target_length: 32, P.min_match: 7, P.search_log: 1, P.hash_log: 16, P.chain_log: 14}
+THOROUGH_FAR = THOROUGH | {P.min_match: 4, P.search_log: 5, P.hash_log: 14, P.chain_log: 18}
 """Parameters that weigh a match against what its bytes cost without it: byte planes of noise are not torn by chance matches."""
 
-CHUNK_BYTES = 1 << 16
-"""Room for compressed bytes: small enough that malloc does not ask the kernel for fresh pages each time."""
+WEIGHING_LEVEL = 16
+"""Levels from here on do so themselves."""
+
+BLOCK_BYTES_MAX: Final = 1015
+"""zstd's number of its parameter ``ZSTD_c_maxBlockSize`` (experimental: the binding has no name for it)."""
+
+BLOCK_BYTES: Final = (1 << 10, 1 << 17)
+"""The least and the greatest value that it takes."""
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -110,61 +120,77 @@ def _end_of_header(kind: int, encoding: int, values: int) -> bytes:
     return members({7: struct(of_all)}, 4) + STOP
 
 
+def _whole(compressor: zstd.ZstdCompressor, body: Any) -> bytes:
+    return compressor.compress(body, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
 class Compressor:
     """Makes pages: compresses with a zstd context for each kind of bytes, and takes the CRC-32 of what is stored."""
 
     def __init__(self, level: int, *, thorough: bool = False) -> None:
         """Compress at ``level``; ``thorough``: with several times the CPU, for files that are too small for it to matter."""
-        parameters = zstandard.ZstdCompressionParameters.from_level
-        strategy = parameters(level).strategy
-        bytes_ = zstandard.ZstdCompressor(level=level)
-        doubles = {"min_match": DOUBLES_MATCH} if strategy == zstandard.STRATEGY_FAST else {}
-        far = [parameters(each, window_log=FAR_WINDOW_LOG) for each in sorted({level, max(level, FAR_LEVEL)})]
-        if thorough and strategy < zstandard.STRATEGY_BTOPT:
-            bytes_ = zstandard.ZstdCompressor(compression_params=parameters(level, **THOROUGH))
-            doubles = THOROUGH | {"min_match": DOUBLES_MATCH}
-            far.append(parameters(level, **THOROUGH_FAR))
-        self._zstd: Final = bytes_
-        self._far: Final = [zstandard.ZstdCompressor(compression_params=each) for each in far]
-        self._doubles: Final = zstandard.ZstdCompressor(compression_params=parameters(level, **doubles))
+        thorough = thorough and level < WEIGHING_LEVEL
+        plain: Options = {P.compression_level: level}
+        doubles = plain | {P.min_match: DOUBLES_MATCH} if level <= FASTEST_LEVEL else plain
+        far = [plain | {P.compression_level: each} for each in sorted({level, max(level, FAR_LEVEL)})]
+        if thorough:
+            plain = plain | THOROUGH
+            doubles = plain | {P.min_match: DOUBLES_MATCH}
+            far.append(plain | THOROUGH_FAR)
+        self._plain: Final = plain
+        self._bytes: Final = zstd.ZstdCompressor(options=plain)
+        self._doubles: Final = zstd.ZstdCompressor(options=doubles)
+        self._far: Final = [zstd.ZstdCompressor(options=each | {P.window_log: FAR_WINDOW_LOG}) for each in far]
+        self._blocks: tuple[int, zstd.ZstdCompressor] | None = None
 
     def size(self, body: Any) -> int:
         """Return the compressed size of ``body``."""
-        return len(self._zstd.compress(body))
+        return len(_whole(self._bytes, body))
 
     def size_of_doubles(self, body: Any) -> int:
         """Return the compressed size of ``body``, doubles as they are."""
-        return len(self._doubles.compress(body))
+        return len(_whole(self._doubles, body))
 
     def page(self, body: Any, *, encoding: int, values: int) -> Page:
         """Return a data page of ``values`` values, nulls included."""
-        return self._page(DATA_PAGE, encoding, values, len(body), self._zstd.compress(body))
+        return self._page(DATA_PAGE, encoding, values, len(body), _whole(self._bytes, body))
 
     def far_page(self, body: bytes, *, encoding: int, values: int) -> Page:
         """Return a data page in which long stretches repeat at long distances.
 
         A thorough search finds more in the first of them, and may miss that they repeat: the smaller result is taken.
         """
-        return self._page(DATA_PAGE, encoding, values, len(body), min((far.compress(body) for far in self._far), key=len))
+        return self._page(DATA_PAGE, encoding, values, len(body), min((_whole(far, body) for far in self._far), key=len))
 
     def doubles(self, body: bytes, *, values: int) -> Page:
         """Return a data page of doubles as they are, behind their levels."""
-        return self._page(DATA_PAGE, PLAIN, values, len(body), self._doubles.compress(body))
+        return self._page(DATA_PAGE, PLAIN, values, len(body), _whole(self._doubles, body))
 
     def dictionary(self, body: bytes, *, entries: int) -> Page:
         """Return a dictionary page."""
-        return self._page(DICTIONARY_PAGE, PLAIN, entries, len(body), self._doubles.compress(body))
+        return self._page(DICTIONARY_PAGE, PLAIN, entries, len(body), _whole(self._doubles, body))
 
-    def streams(self, bodies: Sequence[Any], *, encoding: int, values: int) -> Page:
-        """Return a data page of several ``bodies`` on end, each in zstd blocks of its own: unlike bytes share no Huffman table."""
-        size = sum(len(body) for body in bodies)
-        stream = self._zstd.chunker(size=size, chunk_size=CHUNK_BYTES)
-        out: list[bytes] = []
-        for body in bodies:
-            out += stream.compress(body)
-            out += stream.flush()  # type: ignore[no-untyped-call]
-        out += stream.finish()  # type: ignore[no-untyped-call]
-        return self._page(DATA_PAGE, encoding, values, size, b"".join(out))
+    def streams(self, front: bytes, streams: npt.NDArray[np.uint8], *, values: int) -> Page:
+        """Return a data page of byte ``streams`` (8, n) behind ``front``, each in zstd blocks of its own: unlike bytes share no table."""
+        n = streams.shape[1]
+        fits = BLOCK_BYTES[0] <= n <= BLOCK_BYTES[1]
+        stored = self._in_blocks(front, streams) if fits else self._flushed([front, *streams])
+        return self._page(DATA_PAGE, BYTE_STREAM_SPLIT, values, len(front) + streams.size, stored)
+
+    def _in_blocks(self, front: bytes, streams: npt.NDArray[np.uint8]) -> bytes:
+        n = streams.shape[1]
+        if self._blocks is None or self._blocks[0] != n:
+            self._blocks = n, zstd.ZstdCompressor(options=self._plain | {BLOCK_BYTES_MAX: n})
+        stream = self._blocks[1]
+        head = stream.compress(front, stream.FLUSH_BLOCK) if front else b""
+        return head + _whole(stream, streams)
+
+    def _flushed(self, bodies: Sequence[Any]) -> bytes:
+        """Return a frame of ``bodies`` on end, each in blocks of its own, at the cost of a call for each."""
+        stream = self._bytes
+        out = [stream.compress(body, stream.FLUSH_BLOCK) for body in bodies]
+        out.append(stream.flush(stream.FLUSH_FRAME))
+        return b"".join(out)
 
     def _page(self, kind: int, encoding: int, values: int, raw_size: int, stored: bytes) -> Page:
         crc = zlib.crc32(stored)
@@ -187,6 +213,24 @@ class Description:
         """Return the ColumnChunk where the first page begins at ``offset``."""
         dictionary = (NEXT_BUT_ONE_I64, zigzag(offset)) if self.dictionary else ()
         return STRUCT, b"".join((self.front, NEXT_BUT_ONE_I64, zigzag(offset + self.dictionary), *dictionary, self.back))
+
+
+@lru_cache(maxsize=1 << 10)
+def _front_of_chunk(column: Column, encodings: tuple[int, ...]) -> bytes:
+    """Return a ColumnChunk up to field 4 of its metadata."""
+    fields = {
+        1: i32(column.physical),
+        2: array(thrift.I32, map(i32, dict.fromkeys([RLE, *encodings]))),
+        3: array(thrift.BINARY, [binary(column.name.encode())]),
+        4: i32(ZSTD),
+    }
+    return members({2: i64(0), 3: (STRUCT, members(fields))})
+
+
+@lru_cache(maxsize=1 << 10)
+def _counts(kinds: tuple[tuple[tuple[int, int], int], ...]) -> Field:
+    """Return how many pages there are of each (kind, encoding)."""
+    return array(thrift.STRUCT, [struct({1: i32(kind), 2: i32(encoding), 3: i32(count)}) for (kind, encoding), count in kinds])
 
 
 @dataclass(slots=True)
@@ -213,24 +257,14 @@ class Chunk:
             size += page.size
             if page.kind == DATA_PAGE:
                 values += page.values
-        encodings = dict.fromkeys([RLE, *(encoding for _, encoding in kinds)])
-        front = {
-            1: i32(self.column.physical),
-            2: array(thrift.I32, map(i32, encodings)),
-            3: array(thrift.BINARY, [binary(self.column.name.encode())]),
-            4: i32(ZSTD),
-            5: i64(values),
-            6: i64(raw),
-            7: i64(size),
-        }
-        counts = [struct({1: i32(kind), 2: i32(encoding), 3: i32(count)}) for (kind, encoding), count in kinds.items()]
-        back = {13: array(thrift.STRUCT, counts)}
+        front = _front_of_chunk(self.column, tuple(encoding for _, encoding in kinds))
+        numbers = b"".join((front, NEXT_I64, zigzag(values), NEXT_I64, zigzag(raw), NEXT_I64, zigzag(size)))
+        back = {13: _counts(tuple(kinds.items()))}
         if self.statistics is not None:
             back = {12: self._statistics(self.statistics)} | back
         first = self.pages[0]
         dictionary = first.size if first.kind == DICTIONARY_PAGE else 0
-        metadata = STRUCT, members(front)  # it goes on behind field 7
-        return Description(members({2: i64(0), 3: metadata}), members(back, 11 if dictionary else 9) + STOP + STOP, dictionary, raw, size)
+        return Description(numbers, members(back, 11 if dictionary else 9) + STOP + STOP, dictionary, raw, size)
 
     def _statistics(self, found: Statistics) -> Field:
         fields = {3: i64(found.nulls)}

@@ -16,6 +16,7 @@ SHORT_LIST = 15
 STOP = b"\0"
 
 NEXT_I32 = bytes((1 << 4 | I32,))
+NEXT_I64 = bytes((1 << 4 | I64,))
 NEXT_BUT_ONE_I64 = bytes((2 << 4 | I64,))
 """Heads of fields whose number is one, or two, higher than that of the field in front."""
 

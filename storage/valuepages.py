@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from kernels.missing import NULL_BITS
 from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, number_values, packed, rle_hybrid
-from storage.pages import BYTE_STREAM_SPLIT, RLE_DICTIONARY, Compressor, Page
+from storage.pages import RLE_DICTIONARY, Compressor, Page
 
 Bits = npt.NDArray[np.uint64]
 
@@ -110,7 +110,7 @@ class ValuePages:
         some = _middle(len(bits))
         sample = bits[some]
         entries = new * ENTRY_BYTES * len(sample) // len(bits)
-        streams = self._compressor.size(np.ascontiguousarray(byte_streams(sample)))
+        streams = self._compressor.size(byte_streams(sample))
         return entries + self._compressor.size(packed(codes[some], 16)) > streams
 
     def _flush(self) -> None:
@@ -128,8 +128,7 @@ class ValuePages:
         elif self._repeats(bits):
             self._pages.append(self._compressor.doubles(front + bits.tobytes(), values=rows))
         else:
-            bodies = [front, *byte_streams(bits)] if front else list(byte_streams(bits))
-            self._pages.append(self._compressor.streams(bodies, encoding=BYTE_STREAM_SPLIT, values=rows))
+            self._pages.append(self._compressor.streams(front, byte_streams(bits), values=rows))
 
     def _dictionary_page(self, front: bytes, codes: npt.NDArray[np.int32], rows: int) -> Page:
         width = 8 if len(codes) == 0 or codes.max() < 1 << 8 else 16
@@ -140,4 +139,4 @@ class ValuePages:
         sample = bits[_middle(len(bits))]
         if not (sample & FLOAT32_REST).any():
             return False
-        return self._compressor.size_of_doubles(sample) < self._compressor.size(np.ascontiguousarray(byte_streams(sample)))
+        return self._compressor.size_of_doubles(sample) < self._compressor.size(byte_streams(sample))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 import loadlock
 from ingest.config import Limits, parse
@@ -19,6 +18,7 @@ from ingest.dictionary import Dictionary
 from ingest.errors import ConfigError
 from ingest.formats.hsms import HsmsDecoder
 from sample_data import secs_encoder as secs
+from storage import zstd
 from storage.errors import LoadlockError
 
 Run = Callable[..., Any]
@@ -76,7 +76,7 @@ def bomb(kind: str, content: bytes, times: int) -> bytes:
     if kind == "gz":
         packer = gzip.zlib.compressobj(9, wbits=31)  # type: ignore[attr-defined]
         return b"".join([*(packer.compress(content) for _ in range(times)), packer.flush()])
-    packer = zstandard.ZstdCompressor(level=3).compressobj()
+    packer = zstd.ZstdCompressor(level=3)
     return b"".join([*(packer.compress(content) for _ in range(times)), packer.flush()])
 
 

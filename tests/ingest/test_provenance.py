@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 import loadlock
 from ingest.sml import hex_dump, message
 from kernels.reference.encode import frame, listed
 from sample_data.secs_encoder import item as secs
 from sample_data.secs_encoder import s6f1, text
+from storage import zstd
 
 KEEPING = "keep_payloads = true"
 
@@ -102,7 +102,7 @@ def test_a_changed_file_is_not_believed_and_another_may_be_named(site: Any, load
 
 
 def test_a_compressed_payload_is_read_through(site: Any, loadlock_command: Callable[..., Any]) -> None:
-    file = deliver(site, "a.hsms.zst", zstandard.compress(capture(range(1, 9))))
+    file = deliver(site, "a.hsms.zst", zstd.compress(capture(range(1, 9))))
     with loadlock.open(site.lake) as lake:
         lake.ingest(file, config=site.config)
     [record] = trace(loadlock_command, site, "--json").json["records"]
@@ -169,7 +169,7 @@ def test_delivered_bytes_are_kept_proven_and_traced(site: Any, loadlock_command:
         assert lake.verify().orphans == []
     kept = site.lake / "payloads" / f"{receipt.sha256}.zst"
     assert len(list(kept.parent.iterdir())) == 2
-    with zstandard.open(kept) as packed:
+    with zstd.ZstdFile(kept) as packed:
         assert packed.read() == data
     file.unlink()
     [record] = trace(loadlock_command, site, "--json").json["records"]

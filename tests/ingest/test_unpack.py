@@ -4,12 +4,12 @@ import gzip
 import io
 
 import pytest
-import zstandard
 
 from ingest.unpack import Unpacked
+from storage import zstd
 
 CONTENT = bytes(range(256)) * 4096 + b"end"
-PACKED = {"gzip": gzip.compress(CONTENT), "zstd": zstandard.compress(CONTENT)}
+PACKED = {"gzip": gzip.compress(CONTENT), "zstd": zstd.compress(CONTENT)}
 
 
 def read(data):

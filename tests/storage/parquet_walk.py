@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-import zstandard
+from storage import zstd
 
 BOOLS, INTEGERS = {1: True, 2: False}, {4, 5, 6}
 BINARY, LIST, STRUCT = 8, 9, 12
@@ -125,7 +125,7 @@ def _pages(data, at, stop):
         head = reader.struct()
         stored = data[reader.at : reader.at + head[3]]
         assert zlib.crc32(stored) == head[4] % (1 << 32), "checksum"
-        body = zstandard.ZstdDecompressor().decompress(stored, max_output_size=max(1, head[2]))
+        body = zstd.decompress(stored)
         assert len(body) == head[2]
         inner = head[5] if head[1] == DATA else head[7]
         assert set(head) == {1, 2, 3, 4, 5 if head[1] == DATA else 7}

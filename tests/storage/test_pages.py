@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.missing import NULL
-from storage import files, pages, valuepages
+from kernels.pages import byte_streams
+from storage import files, pages, valuepages, zstd
 from storage.files import Stager, encode, sha256_of, value_encoding
 from storage.pieces import Piece, SharedColumns, tables, traces_schema
 from storage.schema import COLUMNS
@@ -218,6 +219,32 @@ def test_small_sensors_share_pages():
 def test_sensors_with_many_records_share_no_page():
     data = ours([long_piece(np.random.default_rng(2).standard_normal((4, valuepages.ALONE_ROWS)))], set(), 100_000)
     assert [page.values for page, _ in walk(data)[0][NAMES.index("value")]] == [valuepages.ALONE_ROWS] * 4
+
+
+def blocks_of(frame):
+    """Return the number of blocks of a zstd frame (RFC 8878)."""
+    flags = frame[4]
+    single = flags >> 5 & 1
+    at = 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + ((1 if single else 0), 2, 4, 8)[flags >> 6]
+    count, last = 0, 0
+    while not last:
+        head = int.from_bytes(frame[at : at + 3], "little")
+        last, kind, size = head & 1, head >> 1 & 3, head >> 3
+        at += 3 + (1 if kind == 1 else size)  # a run stores one byte
+        count += 1
+    assert at == len(frame)
+    return count
+
+
+@pytest.mark.parametrize("n", [100, 1_024, 20_971, 131_072])
+@pytest.mark.parametrize("front", [b"", b"levels"])
+@pytest.mark.parametrize("thorough", [False, True])
+def test_each_byte_stream_has_a_block_of_its_own(n, front, thorough):
+    """zstd is asked for it by a number without a name: were it to mean another thing some day, this fails."""
+    streams = byte_streams(np.random.default_rng(4).standard_normal(n).view(np.uint64))
+    page = pages.Compressor(1, thorough=thorough).streams(front, streams, values=n)
+    assert zstd.decompress(page.data[1]) == front + streams.tobytes()
+    assert blocks_of(page.data[1]) in (8 + bool(front), 9 + bool(front))  # an empty one may close a frame
 
 
 def counts_piece(sensors, n):
