@@ -31,7 +31,7 @@ from benchmarks.measure import Figure, Found, check, race
 from benchmarks.parquet_baseline import rewrite, trace_files
 from kernels.pages import byte_streams
 from kernels.reduce import TRENDS, reduce_windows
-from storage import zstd
+from storage.zstd import zstd
 
 MB = 1_000_000
 TOOL, OTHER = "ETCH01", "ETCH02"

@@ -15,10 +15,10 @@ from benchmarks import capture
 from benchmarks.goals import ratio
 from benchmarks.measure import Figure, Found, race, table, timed
 from kernels.pages import byte_streams
-from storage import zstd
 from storage.files import encode, value_encoding
 from storage.pieces import Piece, SharedColumns, tables, traces_schema
 from storage.tracepages import encode_traces
+from storage.zstd import zstd
 
 LEVEL = 1
 ROW_GROUP_ROWS = 131_072

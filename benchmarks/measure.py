@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from storage.zstd import zstd
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -148,9 +150,15 @@ def io_bytes() -> int:
 
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
-    libraries = ("numpy", "numba", "pyarrow", "polars", "duckdb", "secsgem", "backports.zstd")
+    libraries = ("numpy", "numba", "pyarrow", "polars", "duckdb", "secsgem")
     versions = {name: version(name) for name in libraries}
-    return {"cpus": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version(), **versions}
+    return {
+        "cpus": os.cpu_count(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "zstd": zstd.zstd_version,
+        **versions,
+    }
 
 
 def table(figures: Sequence[Figure]) -> str:

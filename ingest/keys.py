@@ -201,7 +201,8 @@ class KeyBook:
             times, seqs = _within(self._history.keys(*self.states[number].key, int(runs[r, 0]), int(runs[r, 2])), runs[r])
             added.append((np.full(len(times), number, np.int32), times, seqs))
         _, *ordered = sequence.order_keys(*(np.concatenate(column) for column in zip(*added, strict=True)))
-        return sequence.merge_runs(*ordered, np.delete(run_stream, broken), np.delete(runs, broken, axis=0), step)  # type: ignore[no-any-return]
+        merged: tuple[Int32, Int64] = sequence.merge_runs(*ordered, np.delete(run_stream, broken), np.delete(runs, broken, axis=0), step)
+        return merged
 
     def _compare(
         self,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,12 +71,16 @@ def _origin(store: Store, payload_id: str) -> tuple[dict[str, Any], dict[str, An
     return payload, {"seq": seq, "hash": digest, "actor": actor, "action": action, "software": software, "config_digest": config}
 
 
+def _opened(path: Path) -> BinaryIO:
+    return open(path, "rb")
+
+
 def locate(store: Store, sha256: str, source: str, given: Path | None, *, kept: bool = True) -> Located | None:
     """Return the delivered bytes of ``sha256`` where they still are: the file ``given``, the source's own path, or kept in the lake."""
     for path in (given, Path(source)):
         if path is not None and path.is_file() and sha256_of(path) == sha256:
             reached("source_proven")
-            return Located(str(path), lambda path=path: open(path, "rb"))  # type: ignore[misc]
+            return Located(str(path), partial(_opened, path))
     copy = kept_path(store.path, sha256)
     return Located(str(copy), lambda: open_kept(copy)) if kept and copy.is_file() else None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ingest.records import Rejected
-from storage import zstd
+from storage.zstd import zstd
 
 CHUNK_BYTES = 24 << 20
 """What is decoded at a time. From 32 MiB on malloc asks the kernel for fresh pages each time, which costs a tenth of an ingest."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kernels.reduce import COLUMNS
 from storage.errors import StoreDown
 from storage.locks import Mark
 from storage.patience import patiently
@@ -26,7 +27,8 @@ DELTA = "DELTA_BINARY_PACKED"
 SPLIT = "BYTE_STREAM_SPLIT"
 DICTIONARY = "dictionary"
 
-STATISTICS = ("first", "last", "min", "max", "mean", "std", "median", "p05", "p95", "slope", "area")
+STATISTICS = COLUMNS[2:]
+"""Columns of features that are doubles: all but the two counts."""
 
 ENCODINGS: dict[str, dict[str, str]] = {
     table: {"seq": DELTA, "ts": DELTA, "window_id": DELTA, "byte_start": DELTA, "value": SPLIT}

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from storage import zstd
 from storage.errors import Busy
 from storage.files import fsync_folder, sha256_of
 from storage.points import reached
+from storage.zstd import zstd
 
 FOLDER = "payloads"
 OPTIONS: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}

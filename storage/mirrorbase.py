@@ -11,10 +11,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from storage import mirror, zstd
+from storage import mirror
 from storage.catalog import rows
 from storage.ledger import Entry, canonical
 from storage.schema import COLUMNS, FORMAT_VERSION, arrow_schema, fitted
+from storage.zstd import zstd
 
 INLINED = "ducklake_inlined_data_"
 """What DuckLake gives as the file name of a row that it keeps in the catalog."""

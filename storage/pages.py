@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.pages import zigzag
-from storage import thrift, zstd
+from storage import thrift
 from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, NEXT_I64, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
+from storage.zstd import zstd
 
 P = zstd.CompressionParameter
 Options = dict[int, int]

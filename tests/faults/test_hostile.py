@@ -18,8 +18,8 @@ from ingest.dictionary import Dictionary
 from ingest.errors import ConfigError
 from ingest.formats.hsms import HsmsDecoder
 from sample_data import secs_encoder as secs
-from storage import zstd
 from storage.errors import LoadlockError
+from storage.zstd import zstd
 
 Run = Callable[..., Any]
 SOUND = secs.s6f1(secs.item("U1", 7), secs.item("U4", 1), "2026031708000000", [secs.item("F4", 1.0)])

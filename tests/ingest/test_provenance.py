@@ -14,7 +14,7 @@ from ingest.sml import hex_dump, message
 from kernels.reference.encode import frame, listed
 from sample_data.secs_encoder import item as secs
 from sample_data.secs_encoder import s6f1, text
-from storage import zstd
+from storage.zstd import zstd
 
 KEEPING = "keep_payloads = true"
 

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from ingest.unpack import Unpacked
-from storage import zstd
+from storage.zstd import zstd
 
 CONTENT = bytes(range(256)) * 4096 + b"end"
 PACKED = {"gzip": gzip.compress(CONTENT), "zstd": zstd.compress(CONTENT)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from storage import zstd
+from storage.zstd import zstd
 
 BOOLS, INTEGERS = {1: True, 2: False}, {4, 5, 6}
 BINARY, LIST, STRUCT = 8, 9, 12

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from kernels.missing import NULL
 from kernels.pages import byte_streams
-from storage import files, pages, valuepages, zstd
+from storage import files, pages, valuepages
 from storage.files import Stager, encode, sha256_of, value_encoding
 from storage.pieces import Piece, SharedColumns, tables, traces_schema
 from storage.schema import COLUMNS
 from storage.tracepages import encode_traces
+from storage.zstd import zstd
 from tests.storage.parquet_walk import DICTIONARY, walk
 
 GROUP_ROWS = 400
