@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,9 @@ from ingest.keys import StreamState
 from ingest.reassign import Reassignment, paths_of
 from ingest.rows import by_tool
 from ingest.tracefile import Reduced
+from storage import featurerows
 from storage.circuits import TOOL, Circuit, log_table
+from storage.files import StagedFile
 from storage.index import Facts, IndexDelta, Window
 from storage.schema import ACCOUNT, rows_table
 from storage.store import Change
@@ -69,9 +71,13 @@ class Closing:
         with batch.stages("features"):
             without = paths_of(self._reassignment.removed.values())
             self._features: list[Reduced] = []
+            self._stage_features: Callable[[int], StagedFile] | None = None
             with batch.derived.guard():
                 if batch.derived.works:
                     self._features = features.collect(batch, self._revised, self._reassignment.windows, without)
+                    if self.features > INLINE_ROWS:
+                        self._stage_features = features.encode(batch, self._features)
+            self._forget_faulty()
         with batch.stages("keys"):
             self._states = [state for state in batch.keys.states.values() if state.before is not state.now]
             self._settle_gaps()
@@ -222,15 +228,21 @@ class Closing:
         """Return the feature rows if they are few; many become a data file."""
         staged = list(self._batch.stager.files)
         with self._batch.derived.guard():
-            if self.features > INLINE_ROWS:
-                features.stage(self._batch, self._features, seq)
+            if self._stage_features is not None:
+                self._stage_features(seq)
             elif self._features:
-                return {"features_log": next(features.tables(self._features, seq, self._batch.spool))}
+                [few] = features.rows_of(self._features, self._batch.spool)
+                return {"features_log": featurerows.table(few, seq)}
+        self._forget_faulty()
         if self._batch.derived.fault is not None:
-            self._features = []
             for file in set(self._batch.stager.files) - set(staged):
                 self._batch.stager.forget(file)
         return {}
+
+    def _forget_faulty(self) -> None:
+        """Let go of features whose computation failed on the way: they are owed, all of them."""
+        if self._batch.derived.fault is not None:
+            self._features, self._stage_features = [], None
 
     def _superseded(self, seq: int) -> pa.Table:
         windows = [("window", "", w.window_id, w.revision, seq) for w in [*self._replaced, *self._withdrawn]]

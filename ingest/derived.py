@@ -81,7 +81,8 @@ def _make_up(store: Store, settings: Settings, breakers: Breakers, owed: Sequenc
         with batch.derived.guard():
             with store.reading():
                 found = features.collect(batch, windows, set(), ())
-            features.stage(batch, found, None)
+            if found:
+                features.encode(batch, found, revised=True)(None)
         batch.derived.settle(breakers, tried=True)
         if batch.derived.fault is not None:
             batch.stager.discard()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ingest.batch import Batch
 from ingest.spanning import reduce_tails
 from ingest.spool import Spool
 from ingest.tracefile import Reduced
-from kernels.reduce import COLUMNS
-from storage.files import SPLIT
+from storage.featurerows import REVISION, FeatureRows
+from storage.files import StagedFile
 from storage.index import Window
 from storage.recompute import statistics_of
-from storage.schema import arrow_schema
 
 WINDOWS_PER_READ = 512
-ROWS_PER_TABLE = 32_768
+ROWS_TOGETHER = 32_768
+"""A row group of features holds about as many rows."""
+
 FAR_US = 1 << 61
 
 
@@ -64,51 +65,41 @@ def _read_back(batch: Batch, tool: str, windows: Sequence[Window], without: Sequ
     return [Reduced(by_id[found.window_id], *found[1:]) for found in statistics_of(rows)]
 
 
-def stage(batch: Batch, pieces: Sequence[Reduced], revision: int | None) -> None:
-    """Make the feature rows of ``pieces`` durable as a data file; ``revision``: None for that of each window."""
-    rows = tables(pieces, revision, batch.spool)
-    if pieces:
-        batch.stager.write_pieces("features_log", rows, arrow_schema("features_log"), SPLIT, row_group_rows=ROWS_PER_TABLE)
+def encode(batch: Batch, pieces: Sequence[Reduced], *, revised: bool = False) -> Callable[[int | None], StagedFile]:
+    """Encode the feature rows of ``pieces`` and return what makes them durable as a data file with a revision.
+
+    ``revised``: each row has the revision of its window.
+    """
+    return batch.stager.features(lambda: rows_of(pieces, batch.spool, revised=revised))
 
 
-def tables(pieces: Sequence[Reduced], revision: int | None, spool: Spool) -> Iterator[pa.Table]:
-    """Yield the feature rows of ``pieces`` in bounded tables."""
+def rows_of(pieces: Sequence[Reduced], spool: Spool, *, revised: bool = False) -> Iterator[FeatureRows]:
+    """Yield the feature rows of ``pieces`` in bounded parts."""
     begin = rows = 0
     for i, piece in enumerate(pieces):
         rows += len(piece.positions)
-        if rows >= ROWS_PER_TABLE or i == len(pieces) - 1:
-            yield _table(pieces[begin : i + 1], revision, spool)
+        if rows >= ROWS_TOGETHER or i == len(pieces) - 1:
+            yield _rows(pieces[begin : i + 1], spool, revised=revised)
             begin, rows = i + 1, 0
 
 
-def _table(pieces: Sequence[Reduced], revision: int | None, spool: Spool) -> pa.Table:
-    schema = arrow_schema("features_log")
-    lengths = [len(piece.positions) for piece in pieces]
-    statistics = np.concatenate([spool.load(piece) for piece in pieces])
-    columns: dict[str, pa.Array] = {}
-    for i, name in enumerate(COLUMNS):
-        column = statistics[:, i]
-        columns[name] = pa.array(column.astype(np.int64)) if i < 2 else pa.array(column, mask=np.isnan(column))
-    of_window = {
-        "window_id": [piece.window.window_id for piece in pieces],
-        "tool": [piece.window.tool for piece in pieces],
-        "chamber": [piece.window.chamber or None for piece in pieces],
+def _rows(pieces: Sequence[Reduced], spool: Spool, *, revised: bool) -> FeatureRows:
+    windows = [piece.window for piece in pieces]
+    shared: dict[str, list[Any]] = {
+        "window_id": [window.window_id for window in windows],
+        "tool": [window.tool for window in windows],
+        "chamber": [window.chamber or None for window in windows],
         "trace": [piece.trace for piece in pieces],
-        "lot": [piece.window.lot for piece in pieces],
-        "wafer": [piece.window.wafer for piece in pieces],
-        "recipe": [piece.window.recipe for piece in pieces],
-        "step": [piece.window.step for piece in pieces],
-        "occurrence": [piece.window.occurrence for piece in pieces],
-        "started_at": [piece.window.started_us for piece in pieces],
-        "ended_at": [piece.window.ended_us for piece in pieces],
-        "complete": [piece.window.complete for piece in pieces],
-        "revision": [piece.window.revision if revision is None else revision for piece in pieces],
+        "lot": [window.lot for window in windows],
+        "wafer": [window.wafer for window in windows],
+        "recipe": [window.recipe for window in windows],
+        "step": [window.step for window in windows],
+        "occurrence": [window.occurrence for window in windows],
+        "started_at": [window.started_us for window in windows],
+        "ended_at": [window.ended_us for window in windows],
+        "complete": [window.complete for window in windows],
     }
-    repeat = pa.array(np.repeat(np.arange(len(pieces)), lengths))
-    for name, values in of_window.items():
-        kind = schema.field(name).type
-        column = pa.array(values, pa.int64()).cast(kind) if pa.types.is_timestamp(kind) else pa.array(values, kind)
-        columns[name] = column.take(repeat)
-    columns["sensor"] = pa.array([name for piece in pieces for name in piece.names], pa.string())
-    columns["position"] = pa.array([position for piece in pieces for position in piece.positions], pa.int32())
-    return pa.table([columns[field.name] for field in schema], schema=schema)
+    if revised:
+        shared[REVISION] = [window.revision for window in windows]
+    statistics = np.concatenate([spool.load(piece) for piece in pieces])
+    return FeatureRows(shared, [piece.names for piece in pieces], [piece.positions for piece in pieces], statistics)

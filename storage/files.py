@@ -15,8 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernels.reduce import COLUMNS
+from storage import featurerows
 from storage.errors import StoreDown
+from storage.featurepages import FeaturePages
+from storage.featurerows import FeatureRows
 from storage.locks import Mark
+from storage.pages import ParquetFile
 from storage.patience import patiently
 from storage.pieces import Piece, tables, traces_schema
 from storage.points import reached
@@ -151,7 +155,7 @@ def _groups(pieces: Iterable[pa.Table], row_group_rows: int) -> Iterator[list[pa
 class Stager:
     """Writes the data files of one batch; ``name`` gives every file a name of its own.
 
-    ``writer`` tells what writes pieces of traces: ``pages``, our own, or ``pyarrow``, which writes all other tables.
+    ``writer`` tells what writes pieces of traces and feature rows: ``pages``, our own, or ``pyarrow``, which writes all other tables.
     """
 
     def __init__(self, data: Path, name: Callable[[], str], *, level: int, row_group_rows: int, writer: str = "pages") -> None:
@@ -185,9 +189,31 @@ class Stager:
         if self._writer == "pages":
             thorough = values.size <= THOROUGH_ROWS
             file = encode_traces(pieces, level=self._level, row_group_rows=self._row_group_rows, optional=optional, thorough=thorough)
-            return self._stage("traces", file.parts, file.rows)
+            return self._stage_file("traces", file)
         schema = traces_schema(optional)
         return self.write_pieces("traces", tables(pieces, schema), schema, value_encoding(values))
+
+    def features(self, rows: Callable[[], Iterable[FeatureRows]]) -> Callable[[int | None], StagedFile]:
+        """Encode what ``rows`` yields, a row group each, and return what makes it durable as one file, once its revision is known.
+
+        It is called with the revision of all rows, or None where they have their own.
+        """
+        if self._writer == "pages":
+            pages = FeaturePages(level=self._level)
+            for some in rows():
+                pages.add(some)
+            return lambda revision: self._stage_file("features_log", pages.finish(revision))
+        schema = arrow_schema("features_log")
+
+        def write(revision: int | None) -> StagedFile:
+            return self.write_pieces(
+                "features_log", (featurerows.table(some, revision) for some in rows()), schema, SPLIT, row_group_rows=1
+            )
+
+        return write
+
+    def _stage_file(self, name: str, file: ParquetFile) -> StagedFile:
+        return self._stage(name, file.parts, file.rows)
 
     def _stage(self, name: str, parts: Sequence[bytes | pa.Buffer], rows: int) -> StagedFile:
         path = self._data / "main" / name / f"{self._name()}.parquet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from kernels.pages import zigzag
+from kernels.pages import rle_hybrid, zigzag
 from storage import thrift
 from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, NEXT_I64, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
 from storage.zstd import zstd
@@ -23,12 +23,17 @@ MAGIC = b"PAR1"
 CREATED_BY = b"loadlock-pages version 1.0.0"
 FORMAT = 2
 
-INT32, INT64, DOUBLE, BYTE_ARRAY = 1, 2, 5, 6
+BOOLEAN, INT32, INT64, DOUBLE, BYTE_ARRAY = 0, 1, 2, 5, 6
 PLAIN, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY, BYTE_STREAM_SPLIT = 0, 3, 5, 8, 9
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
 REQUIRED, OPTIONAL = 0, 1
 ZSTD = 6
 """Numbers of parquet.thrift."""
+
+PHYSICAL: Final = {"BOOLEAN": BOOLEAN, "INTEGER": INT32, "BIGINT": INT64, "TIMESTAMP": INT64, "DOUBLE": DOUBLE, "VARCHAR": BYTE_ARRAY}
+"""Type of a table's column -> physical type."""
+
+BYTES_OF: Final = {BOOLEAN: 1, INT32: 4, INT64: 8}
 
 STATISTICS_BYTES_MAX = 4096
 """A longer minimum or maximum is left out, as pyarrow does."""
@@ -109,7 +114,7 @@ class Column:
         """Return a minimum or maximum as its plain bytes without a length."""
         if self.physical == BYTE_ARRAY:
             return bytes(value.encode())
-        return int(value).to_bytes(4 if self.physical == INT32 else 8, "little", signed=True)
+        return int(value).to_bytes(BYTES_OF[self.physical], "little", signed=self.physical != BOOLEAN)
 
 
 @lru_cache(maxsize=1 << 10)
@@ -198,6 +203,39 @@ class Compressor:
         numbers = zigzag(kind), zigzag(raw_size), zigzag(len(stored)), zigzag(crc - (1 << 32) if crc >> 31 else crc)
         header = b"".join((NEXT_I32, NEXT_I32.join(numbers), _end_of_header(kind, encoding, values)))
         return Page(kind, encoding, values, raw_size + len(header), (header, stored), len(header) + len(stored))
+
+
+@dataclass(slots=True)
+class Dictionary:
+    """A chunk's dictionary; entries are numbered as they come."""
+
+    physical: int
+    codes: dict[Any, int] = field(default_factory=dict)
+
+    def of(self, values: Iterable[Any]) -> tuple[int, ...]:
+        """Return the codes of ``values``."""
+        codes = self.codes
+        return tuple([codes.setdefault(value, len(codes)) for value in values])
+
+    def page(self, compressor: Compressor) -> Page:
+        """Return the dictionary page."""
+        if self.physical == BYTE_ARRAY:
+            texts = [str(value).encode() for value in self.codes]
+            body = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        else:
+            body = np.fromiter(self.codes, f"<i{BYTES_OF[self.physical]}", len(self.codes)).tobytes()
+        return compressor.dictionary(body, entries=len(self.codes))
+
+
+def code_width(most: int) -> int:
+    """Return the bits of codes up to ``most``."""
+    return max(1, most.bit_length())
+
+
+def levels(present: npt.NDArray[np.bool_], copies: int = 1) -> bytes:
+    """Return the definition levels of an optional column's page, ``present`` ``copies`` times on end, their length in front."""
+    body = bytes(rle_hybrid(present.view(np.uint8), 1, copies))
+    return len(body).to_bytes(4, "little") + body
 
 
 @dataclass(slots=True, frozen=True)

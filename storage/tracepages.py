@@ -8,61 +8,32 @@ every sensor repeats the first one's; only values need work for every row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kernels.pages import WHOLE, delta_bytes, rle_hybrid, runs
 from storage.pages import (
-    BYTE_ARRAY,
     DELTA_BINARY_PACKED,
-    DOUBLE,
-    INT32,
-    INT64,
+    PHYSICAL,
     RLE_DICTIONARY,
     Chunk,
     Column,
     Compressor,
+    Dictionary,
     Page,
     ParquetFile,
     Statistics,
+    code_width,
+    levels,
 )
 from storage.pieces import Int64, Names, Piece, SharedColumns
 from storage.schema import COLUMNS
-from storage.valuepages import ValuePages, levels
+from storage.valuepages import ValuePages
 
-PHYSICAL = {"VARCHAR": BYTE_ARRAY, "BIGINT": INT64, "INTEGER": INT32, "DOUBLE": DOUBLE, "TIMESTAMP": INT64}
 CONSTANT = ("tool", "chamber", "trace")
 CODED = ("stream", "payload_id")
 NUMBERS = ("seq", "ts", "window_id", "byte_start")
-
-
-@dataclass(slots=True)
-class Dictionary:
-    """A chunk's dictionary; entries are numbered as they come."""
-
-    physical: int
-    codes: dict[Any, int] = field(default_factory=dict)
-
-    def of(self, values: Iterable[Any]) -> tuple[int, ...]:
-        """Return the codes of ``values``."""
-        codes = self.codes
-        return tuple([codes.setdefault(value, len(codes)) for value in values])
-
-    def page(self, compressor: Compressor) -> Page:
-        """Return the dictionary page."""
-        if self.physical == BYTE_ARRAY:
-            texts = [str(value).encode() for value in self.codes]
-            body = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-        else:
-            body = np.fromiter(self.codes, "<i4", len(self.codes)).tobytes()
-        return compressor.dictionary(body, entries=len(self.codes))
-
-
-def code_width(most: int) -> int:
-    """Return the bits of codes up to ``most``."""
-    return max(1, most.bit_length())
 
 
 class SharedPages:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.missing import NULL_BITS
-from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, number_values, packed, rle_hybrid
-from storage.pages import RLE_DICTIONARY, Compressor, Page
+from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, number_values, packed
+from storage.pages import RLE_DICTIONARY, Compressor, Page, levels
 
 Bits = npt.NDArray[np.uint64]
 
@@ -34,12 +34,6 @@ FLOAT32_REST = np.uint64((1 << 29) - 1)
 """The bits of a double that are 0 where it was a float32."""
 
 _NULL = np.uint64(NULL_BITS)
-
-
-def levels(present: npt.NDArray[np.bool_], copies: int = 1) -> bytes:
-    """Return the definition levels of an optional column's page, ``present`` ``copies`` times on end, their length in front."""
-    body = bytes(rle_hybrid(present.view(np.uint8), 1, copies))
-    return len(body).to_bytes(4, "little") + body
 
 
 def _middle(n: int) -> slice:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import ingest.closing
 import ingest.derived
 import ingest.features
 import ingest.tracefile
 import loadlock
 from storage.circuits import CLOSED, DEPENDENCY, DERIVED, OPEN
+from storage.featurepages import FeaturePages
 from storage.index import Index
 from storage.rollforward import roll_forward
 
@@ -52,10 +54,20 @@ def sound(tmp_path, site, paths):
         return other.digest()
 
 
-@pytest.mark.parametrize("place", [(ingest.tracefile, "reduce_windows"), (ingest.features, "collect"), (ingest.features, "_table")])
-def test_the_core_commits_and_the_next_ingest_makes_up(lake, site, tmp_path, monkeypatch, assert_conserved, place):
+@pytest.mark.parametrize(
+    ("place", "name", "inline"),
+    [
+        (ingest.tracefile, "reduce_windows", 512),
+        (ingest.features, "collect", 512),
+        (ingest.features, "_rows", 512),
+        (FeaturePages, "add", 0),
+        (FeaturePages, "finish", 0),
+    ],
+)
+def test_the_core_commits_and_the_next_ingest_makes_up(lake, site, tmp_path, monkeypatch, assert_conserved, place, name, inline):
+    monkeypatch.setattr(ingest.closing, "INLINE_ROWS", inline)
     with monkeypatch.context() as patched:
-        patched.setattr(*place, broken)
+        patched.setattr(place, name, broken)
         summary = lake.ingest(site.paths[:2], config=site.config)
     document = assert_conserved(summary, lake)
     assert (document["payloads"]["committed"], document["features"], summary.exit_code) == (2, 0, 3)
