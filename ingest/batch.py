@@ -25,6 +25,7 @@ from ingest.spool import Spool
 from ingest.timing import Stages
 from ingest.tracefile import Reduced, TraceFile, groups_of
 from ingest.windowbook import WindowBook
+from kernels.runs import distinct
 from storage.files import StagedFile, Stager
 from storage.history import History, StagedTraces
 from storage.index import Window
@@ -197,10 +198,10 @@ class Batch:
         return np.concatenate(ranks)
 
     def _name_chambers(self, segment: Segment) -> None:
-        for number in np.unique(segment.stream[segment.context < 0]).tolist():
+        for number in distinct(segment.stream[segment.context < 0]).tolist():
             key = self.registry.streams[number]
             self.windows.add(key.tool, [], {key.chamber or ""})
-        for tool in {self.registry.streams[i].tool for i in np.unique(segment.stream).tolist()}:
+        for tool in {self.registry.streams[i].tool for i in distinct(segment.stream).tolist()}:
             self.windows.fold(tool)
 
     # --- times and accounts
@@ -245,7 +246,7 @@ class Batch:
         for number in np.flatnonzero(samples).tolist():
             self.payloads[number].account.samples += int(samples[number])
         streams = len(self.registry.streams)
-        for pair in np.unique(segment.payload.astype(np.int64) * streams + segment.stream).tolist():
+        for pair in distinct(segment.payload.astype(np.int64) * streams + segment.stream).tolist():
             self.payloads[pair // streams].tools.add(self.registry.streams[pair % streams].tool)
         for number in np.unique(segment.payload[~framed]).tolist():
             self._rebook(self.payloads[number], int(outcome.state[(segment.payload == number) & ~framed].min()))
@@ -290,7 +291,7 @@ class Batch:
         for reduced in traces.reduced:
             self.reduced.setdefault(reduced.window.window_id, []).append(reduced)
         with self.stages("features"):
-            for window_id in np.unique(window[window > 0]).tolist():
+            for window_id in distinct(window[window > 0]).tolist():
                 with self.derived.guard():
                     self._reduce_spanning(by_id[window_id], again=window_id in self.touched)
                 self.touched[window_id] = tool
@@ -332,7 +333,7 @@ class Batch:
 
     def _windows_of(self, tool: str, segment: Segment, record: Int64) -> dict[str, list[Window]]:
         times = segment.time_us[record]
-        chambers = {self.registry.streams[i].chamber or "" for i in np.unique(segment.stream[record]).tolist()}
+        chambers = {self.registry.streams[i].chamber or "" for i in distinct(segment.stream[record]).tolist()}
         return {chamber: self.windows.windows(tool, chamber, int(times.min()), int(times.max())) for chamber in chambers}
 
     def assign(self, tool: str, segment: Segment, record: Int64, *, create: bool) -> Int64:
@@ -344,7 +345,7 @@ class Batch:
         context, time_us = segment.context[record].astype(np.int64), segment.time_us[record]
         code = chamber_of * (len(self.registry.contexts) + 1) + context + 1
         spelled = list(names)
-        for value in np.unique(code).tolist():
+        for value in distinct(code).tolist():
             chamber, number = divmod(value, len(self.registry.contexts) + 1)
             at = np.flatnonzero(code == value)
             if number == 0:

@@ -18,6 +18,7 @@ from ingest.records import Int32, Int64, StreamKey
 from ingest.segment import Registry, Segment
 from ingest.timing import Stages
 from kernels import sequence
+from kernels.runs import begins, distinct
 from storage.history import Contents, History, merge_ranges, spans_of
 from storage.index import Index, Run
 from storage.texts import same_texts
@@ -126,7 +127,7 @@ class KeyBook:
         outcome = Outcome(np.zeros(len(segment.seq), np.int8))
         if len(segment.seq) == 0:
             return outcome
-        numbers = np.unique(segment.stream).tolist()
+        numbers = distinct(segment.stream).tolist()
         before = self._runs(numbers)
         step = np.zeros(numbers[-1] + 1, np.int64)
         step[numbers] = [self.states[number].step for number in numbers]
@@ -140,7 +141,7 @@ class KeyBook:
             run_stream, runs = sequence.merge_runs(*fresh, run_stream, runs, step)
         accepted = outcome.state == ACCEPTED
         rebuilt = self._rebuild(segment, accepted, broken, step) if broken else None
-        grown = np.unique(segment.stream[accepted])
+        grown = distinct(segment.stream[accepted])
         self._keep(np.setdiff1d(grown, broken), run_stream, runs)
         if rebuilt is not None:
             self._keep(np.asarray(broken), *rebuilt)
@@ -214,7 +215,7 @@ class KeyBook:
         stored: np.ndarray,
     ) -> None:
         """Compare contents where keys meet: with the kept record in history, else with the first of the segment."""
-        bounds = np.flatnonzero(np.append(True, stream[1:] != stream[:-1])).tolist()
+        bounds = begins(stream).tolist()
         spans = list(zip(bounds, [*bounds[1:], len(record)], strict=True))
         leader = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(record))))
         wanted = stored & ~repeated

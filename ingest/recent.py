@@ -13,6 +13,7 @@ import numpy as np
 from ingest.records import Float64, Int64, Layout
 from ingest.segment import Registry, Segment
 from kernels.gather import transpose
+from kernels.runs import counted, distinct, numbered
 from kernels.sequence import find_keys
 from storage.history import Contents
 from storage.texts import Texts
@@ -79,7 +80,7 @@ class Recent:
 
     def _drop(self, tails: Iterable[Tail]) -> None:
         for tail in tails:
-            self.lose(np.unique(tail.window).tolist())
+            self.lose(distinct(tail.window).tolist())
 
     def leaving(self, place: Place) -> list[int]:
         """Return the windows, all of whose samples are here, of which the next ``add`` to ``place`` will drop some."""
@@ -105,7 +106,7 @@ class Recent:
         new_ids: set[int],
     ) -> None:
         """Keep the end of a group of accepted records (sorted; ``window`` beside)."""
-        numbers, stream = np.unique(segment.stream[record], return_inverse=True)
+        numbers, stream = numbered(segment.stream[record])
         last = np.zeros(len(numbers), np.int64)
         last[stream] = np.arange(len(record))
         running = np.isin(window, window[last][window[last] > 0])
@@ -129,8 +130,8 @@ class Recent:
             segment.payload[chosen].astype(np.int64),
             segment.texts.select(chosen),
         )
-        ids, counts = np.unique(window, return_counts=True)
-        held = dict(zip(*(a.tolist() for a in np.unique(tail.window, return_counts=True)), strict=True))
+        ids, counts = counted(window)
+        held = dict(zip(*(a.tolist() for a in counted(tail.window)), strict=True))
         whole = {i for i, n in zip(ids.tolist(), counts.tolist(), strict=True) if i and held.get(i) == n}
         self.lose(set(ids.tolist()) - whole)
         self.windows |= {i for i in whole & new_ids if i not in self.broken}

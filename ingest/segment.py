@@ -9,6 +9,7 @@ import numpy as np
 
 from ingest.records import Context, Decoded, Float64, Int32, Int64, Layout, Records, Samples, StreamKey
 from kernels.gather import transpose
+from kernels.runs import distinct
 from kernels.sequence import COUNTER
 from storage.texts import Texts
 from storage.texts import joined as texts_joined
@@ -86,7 +87,7 @@ class Segment:
             return self.values.view(np.int64), start, count
         wide = np.empty(int(count.sum()))
         stop = np.cumsum(count)
-        for width in np.unique(count).tolist():
+        for width in distinct(count).tolist():
             some = count == width
             rows = transpose(self.values, np.arange(width), start[some], np.empty((int(some.sum()), width)))
             wide[np.repeat(some, count)] = rows.reshape(-1)

@@ -13,6 +13,7 @@ from ingest.segment import Arena, Registry, Segment
 from ingest.timing import Clock
 from kernels.gather import count_nulls, transpose
 from kernels.reduce import COLUMNS, reduce_windows
+from kernels.runs import begins, distinct, numbered
 from storage.index import Window
 from storage.pieces import Piece, SharedColumns
 
@@ -52,7 +53,7 @@ def groups_of(segment: Segment, registry: Registry, record: Int64, window: Int64
     code = place_of[segment.stream[record]] * len(registry.layouts) + segment.layout[record]
     names = list(places)
     out = []
-    for value in np.unique(code).tolist():
+    for value in distinct(code).tolist():
         place, layout = divmod(value, len(registry.layouts))
         at = np.flatnonzero(code == value)
         members = record[at]
@@ -87,12 +88,12 @@ class Reduction:
 
     def __init__(self, trace: str, window: Int64, time_us: Int64, moment: Int64 | None, sensors: int) -> None:
         self._trace = trace
-        edges = np.flatnonzero(np.append(True, np.diff(window) != 0))
+        edges = begins(window)
         self._together: Int64 | None = None
-        if len(np.unique(window)) != len(edges) or (moment is not None and ((np.diff(moment) < 0) & (np.diff(window) == 0)).any()):
+        if len(np.unique(window[edges])) != len(edges) or (moment is not None and ((np.diff(moment) < 0) & (np.diff(window) == 0)).any()):
             self._together = np.lexsort((np.arange(len(window)) if moment is None else moment, window))
             window, time_us = window[self._together], time_us[self._together]
-            edges = np.flatnonzero(np.append(True, np.diff(window) != 0))
+            edges = begins(window)
         stops = np.append(edges[1:], len(window))
         held = window[edges] > 0
         self._ids, self._starts, self._stops = window[edges][held], edges[held], stops[held]
@@ -153,7 +154,7 @@ class TraceFile:
                 order = by_name(group.layout)
                 names = [group.layout[i].name for i in order.tolist()]
                 positions = (order + 1).astype(np.int32)
-                used, codes = np.unique(self._segment.stream[group.record], return_inverse=True)
+                used, codes = numbered(self._segment.stream[group.record])
                 moment = by_stream(codes)
                 if moment is not None:
                     group, codes = replace(group, record=group.record[moment], window=group.window[moment]), codes[moment]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kernels.pages import WHOLE, byte_streams, delta_bytes, rle_hybrid, runs
 from kernels.reduce import COLUMNS as STATISTICS
+from kernels.runs import begins, numbered
 from storage.featurerows import COUNTS, REVISION, FeatureRows
 from storage.pages import (
     BOOLEAN,
@@ -84,7 +85,7 @@ class FeaturePages:
             return chunk
         dictionary = Dictionary(column.physical)
         codes = np.array(dictionary.of(held), np.int64)
-        edges = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if held else codes
+        edges = begins(codes)
         repeats = np.add.reduceat(lengths[present], edges) if held else codes
         width = code_width(len(dictionary.codes) - 1)
         body = front + bytes((width,)) + runs(codes[edges], repeats, width)
@@ -103,7 +104,7 @@ class FeaturePages:
 
     def _counts(self, name: str, values: Int64) -> Chunk:
         chunk = Chunk(self._columns[name], Statistics(int(values.min()), int(values.max()), 0))
-        used, codes = np.unique(values, return_inverse=True)
+        used, codes = numbered(values)
         if len(used) * REPEATS > len(values):
             body = levels(np.ones(1, np.bool_), len(values)) + delta_bytes(values)
             chunk.pages.append(self._compressor.page(body, encoding=DELTA_BINARY_PACKED, values=len(values)))

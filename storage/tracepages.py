@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kernels.pages import WHOLE, delta_bytes, rle_hybrid, runs
+from kernels.runs import numbered
 from storage.pages import (
     DELTA_BINARY_PACKED,
     PHYSICAL,
@@ -48,7 +49,7 @@ class SharedPages:
         self._used: dict[str, tuple[Names, Int64]] = {}
         for column in CODED:
             names, codes = shared.coded(column)
-            used, inverse = np.unique(codes, return_inverse=True)
+            used, inverse = numbered(codes)
             self._used[column] = tuple(names[i] for i in used.tolist()), inverse
         self._held = {column: self._numbers(column) for column in NUMBERS}
         self.bounds = self._bounds()

@@ -21,6 +21,8 @@ def drop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     capture.write(folder, 2 << 20, tools=TOOLS, payloads=2)
     (folder / "ETCH02" / "0002.hsms").write_bytes((folder / "ETCH01" / "0000.hsms").read_bytes())
     (folder / "notes.txt").write_text("no delivery")
+    with (folder / "loadlock.toml").open("a", encoding="utf-8") as config:
+        config.write("\n[lake]\nbatch_seconds = 600\n")  # else kernels that have to be compiled first end a batch early
     return folder
 
 
