@@ -39,6 +39,7 @@ class Sizes:
     table_mb: float = 40
     pipeline_mb: float = 400
     pipeline_rounds: int = 4
+    threads_mb: float = 2_000
     memory_mb: float = 100
     memory_rounds: int = 2
     start_rounds: int = 15
@@ -67,6 +68,7 @@ GATE = Sizes(
     secsgem_messages=30,
     table_mb=16,
     pipeline_mb=120,
+    threads_mb=120,
     pipeline_rounds=3,
     memory_mb=30,
     memory_rounds=1,
@@ -92,7 +94,7 @@ PARTS: dict[str, Part] = {
     "reduce": lambda s, _: bench_reduce.against_sum(s.samples, s.rounds),
     "quantiles": lambda s, _: bench_reduce.against_polars(s.quantile_samples, s.rounds),
     "write": lambda s, _: bench_writer.run(s.write_steps, s.rounds),
-    "pipeline": lambda s, folder: bench_pipeline.run(folder, s.pipeline_mb, s.pipeline_rounds),
+    "pipeline": lambda s, folder: bench_pipeline.run(folder, s.pipeline_mb, s.threads_mb, s.pipeline_rounds),
     "sizes": lambda s, _: bench_sizes.run(s.data_sets, bench_sizes.real_data(), s.sizes_mb),
     "memory": lambda s, folder: bench_process.memory(folder, s.memory_mb, s.memory_rounds),
 }

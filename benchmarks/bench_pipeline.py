@@ -27,7 +27,7 @@ import storage.files
 import storage.recompute
 from benchmarks import capture
 from benchmarks.goals import figure, ratio
-from benchmarks.measure import Figure, Found, check, race
+from benchmarks.measure import Figure, Found, Spread, check, race
 from benchmarks.parquet_baseline import rewrite, trace_files
 from kernels.pages import byte_streams
 from kernels.reduce import TRENDS, reduce_windows
@@ -37,38 +37,37 @@ MB = 1_000_000
 TOOL, OTHER = "ETCH01", "ETCH02"
 LEVEL = 1
 BARE = "quantiles and the SHA-256 of payload and files put out of action by the benchmark: the product has no switch for that"
-THREADS = "two tools, --jobs 2 against --jobs 1"
+PAYLOADS = 4
+"""Payloads of a tool where there are two."""
 
 
 class Runs:
-    """Ingests of one payload, each into a fresh lake."""
+    """Ingests of one capture, each into a fresh lake: ``size_mb`` of each of ``tools``."""
 
-    def __init__(self, folder: Path, size_mb: float) -> None:
+    def __init__(self, folder: Path, size_mb: float, tools: tuple[str, ...] = (TOOL,), payloads: int = 1) -> None:
         self.folder = folder
         self.source = folder / "pipeline"
-        self.counts = capture.write(self.source, int(size_mb * MB), tools=(TOOL,))
-        self.both = folder / "both"
-        self.counts_of_both = capture.write(self.both, int(2 * size_mb * MB), tools=(TOOL, OTHER), payloads=4)
+        self.counts = capture.write(self.source, int(len(tools) * size_mb * MB), tools=tools, payloads=payloads)
         self.lake = folder / "pipeline.lake"
         self.stages: list[dict[str, float]] = []
 
     def ingest(self) -> float:
-        """Ingest the payload of one tool into a fresh lake and return the CPU seconds."""
-        return self._ingest(self.source, self.counts, time.process_time, 1)
+        """Ingest all into a fresh lake and return the CPU seconds."""
+        return self._ingest(time.process_time, 1)
 
-    def ingest_both(self, jobs: int) -> float:
-        """Ingest twice as many bytes of two tools, each in four payloads, with ``jobs`` threads and return the seconds of wall clock."""
-        return self._ingest(self.both, self.counts_of_both, time.perf_counter, jobs)
+    def ingest_with(self, jobs: int) -> float:
+        """Ingest all into a fresh lake with ``jobs`` threads and return the seconds of wall clock."""
+        return self._ingest(time.perf_counter, jobs)
 
-    def _ingest(self, source: Path, counts: capture.Counts, clock: Callable[[], float], jobs: int) -> float:
+    def _ingest(self, clock: Callable[[], float], jobs: int) -> float:
         shutil.rmtree(self.lake, ignore_errors=True)
         with loadlock.open(self.lake) as lake:
             start = clock()
-            lake.ingest(source, config=source / "loadlock.toml", jobs=jobs)
+            lake.ingest(self.source, config=self.source / "loadlock.toml", jobs=jobs)
             seconds = clock() - start
             self.stages.append(dict(lake.last_timings))
             rows = lake.sql("select count(*) from traces").fetchone()
-        check(rows == (counts.samples,), f"the lake holds {rows} samples, not {counts.samples}")
+        check(rows == (self.counts.samples,), f"the lake holds {rows} samples, not {self.counts.samples}")
         return seconds
 
     def ingest_bare(self) -> float:
@@ -127,8 +126,21 @@ def compress(values: list[np.ndarray]) -> float:
     return time.process_time() - start
 
 
-def run(folder: Path, size_mb: float, rounds: int) -> Found:
-    """Return the figures of ingesting ``size_mb`` of one tool, and the share of CPU by stage."""
+def threads(folder: Path, size_mb: float, rounds: int) -> dict[str, Spread]:
+    """Return the seconds of wall clock in which one and two threads ingest ``size_mb`` of each of two tools."""
+    runs = Runs(folder, size_mb, (TOOL, OTHER), PAYLOADS)
+    found = race({f"wall_threads{n}": partial(runs.ingest_with, n) for n in (1, 2)}, rounds)
+    shutil.rmtree(runs.lake)
+    shutil.rmtree(runs.source)
+    return found
+
+
+def run(folder: Path, size_mb: float, threads_mb: float, rounds: int) -> Found:
+    """Return the figures of ingesting ``size_mb`` of one tool, the share of CPU by stage, and those of two tools of ``threads_mb`` each.
+
+    What two threads lose once (opening, the first commits, which meet, the end, which is not even) weighs more the less they have to do:
+    the ratio at ``size_mb`` stands beside that at ``threads_mb``.
+    """
     runs = Runs(folder, size_mb)
     runs.ingest_bare()
     runs.ingest()
@@ -144,17 +156,20 @@ def run(folder: Path, size_mb: float, rounds: int) -> Found:
 
     contestants = {"ingest_bare": runs.ingest_bare, "ingest": whole, "pyarrow_write": runs.write, "values_alone": lambda: compress(values)}
     spreads = race(contestants, rounds)
-    wall = race({f"wall_threads{n}": partial(runs.ingest_both, n) for n in (1, 2)}, rounds)
     shutil.rmtree(runs.lake)
     shutil.rmtree(runs.source)
-    shutil.rmtree(runs.both)
+    wall = threads(folder, threads_mb, rounds)
+    note = f"two tools of {threads_mb:,.0f} MB each, --jobs 2 against --jobs 1"
+    if size_mb < threads_mb:
+        less = threads(folder, size_mb, rounds)
+        note += f"; of {size_mb:,.0f} MB: {less['wall_threads1'].best / less['wall_threads2'].best:.2f}"
     alone, rate = spreads["values_alone"], runs.counts.samples / MB
     seconds = {name: min(found.get(name, 0.0) for found in stages) for name in stages[0]}
     figures = [
         ratio("pipeline_vs_value_limit", spreads["ingest"], alone, f"values alone: {rate / alone.best:.0f} M/CPU s"),
         ratio("pipeline_bare_vs_value_limit", spreads["ingest_bare"], alone, BARE),
         ratio("pipeline_vs_pyarrow_write", spreads["ingest"], spreads["pyarrow_write"]),
-        ratio("threads2_vs_1", wall["wall_threads1"], wall["wall_threads2"], THREADS),
+        ratio("threads2_vs_1", wall["wall_threads1"], wall["wall_threads2"], note),
         samples_rate(rate, spreads["ingest"].rounds),
     ]
     further = [Figure(f"stage_{name}", found / sum(seconds.values()), "of CPU") for name, found in seconds.items()]

@@ -31,6 +31,7 @@ SIGNATURES = {
     "gather.valid_bits": "i8[]",
     "gather.count_nulls": "i8[]",
     "pages.split_bytes": "u8[], u1[]",
+    "pages.coded_size": "u1[], i8",
     "pagewalk.walk_pages": "u1[], i8, i8, i8[,]",
     "pages.number_values": "u8[], u8[], i8[], i2[], i8, i8, i4[]",
     "reduce._reduce": "f8[], i8[], i8[], i8[], i8, f8[,,], f8[], f8[], i8[], f8[], f8[], i8[], f8[], f8[,], u1[,], i8[,], f8[,]",

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.missing import NULL_BITS
-from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, number_values, packed
+from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, coded_size, number_values, packed
 from storage.pages import RLE_DICTIONARY, Compressor, Page, levels
 
 Bits = npt.NDArray[np.uint64]
@@ -29,6 +29,9 @@ SAMPLE, SAMPLED = 1_024, 16
 ENTRIES_UNTRIED = 128
 ENTRY_BYTES = 3
 """So many new entries need no trial; each takes so many bytes."""
+
+LOOKED_AT = 256
+"""So many values tell whether a sensor's were float32."""
 
 FLOAT32_REST = np.uint64((1 << 29) - 1)
 """The bits of a double that are 0 where it was a float32."""
@@ -99,13 +102,14 @@ class ValuePages:
         self._held = size
         return codes
 
-    def _dearer(self, bits: Bits, codes: npt.NDArray[np.int32], new: int) -> bool:
-        """Tell whether ``new`` entries and a sample of ``codes`` are larger than the values' byte streams."""
+    @staticmethod
+    def _dearer(bits: Bits, codes: npt.NDArray[np.int32], new: int) -> bool:
+        """Tell whether ``new`` entries and ``codes`` are larger than the values' byte streams, by the entropy of a sample's bytes."""
         some = _middle(len(bits))
         sample = bits[some]
         entries = new * ENTRY_BYTES * len(sample) // len(bits)
-        streams = self._compressor.size(byte_streams(sample))
-        return entries + self._compressor.size(packed(codes[some], 16)) > streams
+        numbers = coded_size(codes[some].astype("<u2").view(np.uint8), 1)
+        return bool(entries + numbers > coded_size(sample.view(np.uint8), sample.itemsize))
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -118,19 +122,19 @@ class ValuePages:
             present = bits != _NULL
             front, bits = levels(present), bits[present]
         if numbered:
-            self._pages.append(self._dictionary_page(front, np.concatenate(numbered), rows))
+            self._pages.append(self._dictionary_page(front, numbered[0] if len(numbered) == 1 else np.concatenate(numbered), rows))
         elif self._repeats(bits):
             self._pages.append(self._compressor.doubles(front + bits.tobytes(), values=rows))
         else:
             self._pages.append(self._compressor.streams(front, byte_streams(bits), values=rows))
 
     def _dictionary_page(self, front: bytes, codes: npt.NDArray[np.int32], rows: int) -> Page:
-        width = 8 if len(codes) == 0 or codes.max() < 1 << 8 else 16
-        return self._compressor.page(front + bytes((width,)) + packed(codes, width), encoding=RLE_DICTIONARY, values=rows)
+        width = 8 if self._held <= 1 << 8 or len(codes) == 0 or codes.max() < 1 << 8 else 16
+        return self._compressor.page(packed(codes, width, front + bytes((width,))), encoding=RLE_DICTIONARY, values=rows)
 
     def _repeats(self, bits: Bits) -> bool:
         """Tell whether a sample of doubles that were no float32 is smaller as it is than split."""
         sample = bits[_middle(len(bits))]
-        if not (sample & FLOAT32_REST).any():
+        if not (sample[:LOOKED_AT] & FLOAT32_REST).any():
             return False
         return self._compressor.size_of_doubles(sample) < self._compressor.size(byte_streams(sample))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 WRAP = 1 << 64
@@ -10,6 +12,17 @@ WRAP = 1 << 64
 def split_bytes(bits: Sequence[int]) -> list[bytes]:
     """Return the eight byte streams."""
     return [bytes((bit % WRAP) >> 8 * b & 255 for bit in bits) for b in range(8)]
+
+
+def coded_size(data: bytes, planes: int) -> float:
+    """Return the bytes of each stream's order-0 entropy, its head and its table; a stream of one value is its head."""
+    whole = 0.0
+    for plane in range(planes):
+        stream = data[plane::planes]
+        counts = Counter(stream)
+        entropy = sum(count * math.log2(len(stream) / count) for count in counts.values()) / 8
+        whole += 4 + (min(len(stream), entropy + min(len(counts) / 2, 128)) if len(counts) > 1 else 0)
+    return whole
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:

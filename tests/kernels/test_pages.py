@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kernels import pages
 from kernels.reference import pages as slow
+from storage.zstd import zstd
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 STEADY = st.builds(
@@ -44,13 +45,29 @@ def test_hybrid_runs_and_packed_bits_read_back(drawn, copies):
     array = np.asarray(codes, np.int32)
     assert slow.read_rle_hybrid(pages.rle_hybrid(array, width), width, len(codes)) == codes
     assert slow.read_rle_hybrid(pages.rle_hybrid(array, width, copies), width, len(codes) * copies) == codes * copies
-    assert slow.read_rle_hybrid(pages.packed(array, width), width, len(codes)) == codes
+    assert slow.read_rle_hybrid(bytes(pages.packed(array, width)), width, len(codes)) == codes
+    assert bytes(pages.packed(array, width, b"front")) == b"front" + bytes(pages.packed(array, width))
     values, counts = (np.asarray(column, np.int64) for column in (zip(*stretches, strict=True) if stretches else ((), ())))
     assert slow.read_rle_hybrid(pages.runs(values, counts, width), width, len(codes)) == codes
 
 
 def test_equal_values_cost_a_run():
     assert len(pages.rle_hybrid(np.full(100_000, 3), 2)) == 4
+
+
+@given(st.sampled_from([1, 2, 8]), st.lists(st.integers(0, 255), max_size=64), st.integers(1, 30))
+@settings(max_examples=100, deadline=None)
+def test_the_size_by_entropy(planes, some, copies):
+    data = np.asarray(some[: len(some) // planes * planes] * copies, np.uint8)
+    assert abs(pages.coded_size(data, planes) - slow.coded_size(data.tobytes(), planes)) < 1e-6 * (1 + len(data))
+
+
+def test_the_size_by_entropy_is_about_what_zstd_makes_of_noise():
+    random = np.random.default_rng(8)
+    for spread in (10, 20, 40):
+        data = np.clip(random.normal(128, spread, 20_000), 0, 255).astype(np.uint8)
+        made = len(zstd.compress(data, 1))
+        assert 0.97 < pages.coded_size(data, 1) / made < 1.03
 
 
 class Numbering:
