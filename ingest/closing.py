@@ -230,7 +230,7 @@ class Closing:
         with self._batch.derived.guard():
             if self._stage_features is not None:
                 self._stage_features(seq)
-            elif self._features:
+            elif self.features:
                 [few] = features.rows_of(self._features, self._batch.spool)
                 return {"features_log": featurerows.table(few, seq)}
         self._forget_faulty()

@@ -81,7 +81,7 @@ def _make_up(store: Store, settings: Settings, breakers: Breakers, owed: Sequenc
         with batch.derived.guard():
             with store.reading():
                 found = features.collect(batch, windows, set(), ())
-            if found:
+            if any(piece.positions for piece in found):
                 features.encode(batch, found, revised=True)(None)
         batch.derived.settle(breakers, tried=True)
         if batch.derived.fault is not None:

@@ -74,7 +74,8 @@ def encode(batch: Batch, pieces: Sequence[Reduced], *, revised: bool = False) ->
 
 
 def rows_of(pieces: Sequence[Reduced], spool: Spool, *, revised: bool = False) -> Iterator[FeatureRows]:
-    """Yield the feature rows of ``pieces`` in bounded parts."""
+    """Yield the feature rows of ``pieces`` in bounded parts; a trace without sensors has none."""
+    pieces = [piece for piece in pieces if piece.positions]
     begin = rows = 0
     for i, piece in enumerate(pieces):
         rows += len(piece.positions)

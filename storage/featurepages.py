@@ -17,7 +17,6 @@ from kernels.runs import begins, numbered
 from storage.featurerows import COUNTS, REVISION, FeatureRows
 from storage.pages import (
     BOOLEAN,
-    BYTE_STREAM_SPLIT,
     DELTA_BINARY_PACKED,
     PHYSICAL,
     PLAIN,
@@ -50,7 +49,7 @@ class FeaturePages:
         self._groups: list[tuple[dict[str, Chunk], int]] = []
 
     def add(self, rows: FeatureRows) -> None:
-        """Append a row group."""
+        """Append a row group; each (window, trace) has a sensor at least."""
         lengths = rows.lengths
         chunks = {name: self._runs(name, values, lengths) for name, values in rows.shared.items()}
         chunks["sensor"] = self._listed("sensor", rows.sensors)
@@ -120,9 +119,7 @@ class FeaturePages:
         whole = present.all()
         front = levels(np.ones(1, np.bool_), len(values)) if whole else levels(present)
         bits = np.ascontiguousarray(values if whole else values[present]).view(np.uint64)
-        page = self._compressor.streams(front, byte_streams(bits), values=len(values))
-        assert page.encoding == BYTE_STREAM_SPLIT
-        chunk.pages.append(page)
+        chunk.pages.append(self._compressor.streams(front, byte_streams(bits), values=len(values)))
         return chunk
 
     def _numbered(self, codes: Int64, entries: int) -> bytes:
