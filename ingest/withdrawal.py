@@ -263,8 +263,9 @@ def _runs_without(batch: Batch, state: StreamState, lo: int, hi: int) -> Int64:
     outside = sequence.covered(np.zeros(len(times), np.int32), times, seqs, begin, rest) < 0
     times, seqs = np.ascontiguousarray(times[outside]), np.ascontiguousarray(seqs[outside])
     none = np.zeros(len(times), np.int32)
-    merged = sequence.merge_runs(none, times, seqs, np.zeros(len(rest), np.int32), rest, np.asarray([state.step], np.int64))
-    return merged[1]  # type: ignore[no-any-return]
+    ordered = none, times, seqs, np.zeros(len(rest), np.int32), rest
+    merged: Int64 = sequence.merge_runs(*ordered, np.asarray([state.step], np.int64))[1]
+    return merged
 
 
 def _settle_windows(batch: Batch, window_ids: Iterable[int]) -> None:

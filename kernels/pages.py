@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kernels.jit import kernel
 from kernels.loads import put64
+from kernels.runs import begins
 
 BLOCK = 128
 """The values of a block of DELTA_BINARY_PACKED are a multiple of it."""
@@ -166,20 +167,13 @@ def runs(codes: npt.NDArray[Any], repeats: npt.NDArray[np.int64], width: int) ->
     return b"".join(varint(n << 1) + code.to_bytes(size, "little") for code, n in zip(codes.tolist(), repeats.tolist(), strict=True))
 
 
-def packed(codes: npt.NDArray[Any], width: int, front: bytes = b"") -> bytes | npt.NDArray[np.uint8]:
+def packed(codes: npt.NDArray[Any], width: int, front: bytes = b"") -> bytes:
     """Return ``codes`` (integers (n,) of ``width`` bits, 0 to 32) as one bit-packed run of the RLE hybrid, behind ``front``."""
     groups = (len(codes) + 7) // 8
     if groups == 0:
         return front
-    front += varint(groups << 1 | 1)
-    if width not in WHOLE:
-        return front + pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes().ljust(groups * width, b"\0")
-    out = np.empty(len(front) + groups * width, np.uint8)
-    out[: len(front)] = np.frombuffer(front, np.uint8)
-    end = len(front) + len(codes) * width // 8
-    out[len(front) : end].view(WHOLE[width])[:] = codes
-    out[end:] = 0
-    return out
+    body = codes.astype(WHOLE[width]).tobytes() if width in WHOLE else pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
+    return b"".join((front, varint(groups << 1 | 1), body, bytes(groups * width - len(body))))
 
 
 def rle_hybrid(codes: npt.NDArray[Any], width: int, copies: int = 1) -> bytes:
@@ -188,12 +182,12 @@ def rle_hybrid(codes: npt.NDArray[Any], width: int, copies: int = 1) -> bytes:
     The runs of every copy are the same bytes.
     """
     n = len(codes)
-    edges = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]])) if n else np.zeros(0, np.int64)
+    edges = begins(codes)
     if len(edges) == 1:
         return runs(codes[:1], np.array([n * copies]), width)
     if len(edges) * ((width + 7) // 8 + 2) <= n * width // 8 + 4:
         return runs(codes[edges], np.diff(edges, append=n), width) * copies
-    return bytes(packed(np.tile(codes, copies) if copies > 1 else codes, width))
+    return packed(np.tile(codes, copies) if copies > 1 else codes, width)
 
 
 def pack_bits(values: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint8]:

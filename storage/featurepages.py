@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.pages import WHOLE, byte_streams, delta_bytes, rle_hybrid, runs
+from kernels.pages import byte_streams, delta_bytes, rle_hybrid, runs
 from kernels.reduce import COLUMNS as STATISTICS
 from kernels.runs import begins, numbered
 from storage.featurerows import COUNTS, REVISION, FeatureRows
@@ -29,6 +29,8 @@ from storage.pages import (
     Statistics,
     code_width,
     levels,
+    same_level,
+    whole_width,
 )
 from storage.schema import COLUMNS
 
@@ -76,7 +78,7 @@ class FeaturePages:
         present = np.fromiter((value is not None for value in values), np.bool_, len(values))
         total = int(lengths.sum())
         nulls = total - int(lengths[present].sum())
-        front = levels(np.repeat(present, lengths)) if nulls else levels(np.ones(1, np.bool_), total)
+        front = levels(np.repeat(present, lengths))
         chunk = Chunk(column, Statistics(min(held, default=None), max(held, default=None), nulls))
         if column.physical == BOOLEAN:
             packed = np.packbits(np.repeat(np.array(held, np.bool_), lengths[present]), bitorder="little")
@@ -105,7 +107,7 @@ class FeaturePages:
         chunk = Chunk(self._columns[name], Statistics(int(values.min()), int(values.max()), 0))
         used, codes = numbered(values)
         if len(used) * REPEATS > len(values):
-            body = levels(np.ones(1, np.bool_), len(values)) + delta_bytes(values)
+            body = same_level(True, len(values)) + delta_bytes(values)
             chunk.pages.append(self._compressor.page(body, encoding=DELTA_BINARY_PACKED, values=len(values)))
             return chunk
         dictionary = Dictionary(self._columns[name].physical)
@@ -116,16 +118,14 @@ class FeaturePages:
         """Return the chunk of a statistic: no minimum and no maximum, which NaN would make untrue for readers that have it."""
         chunk = Chunk(self._columns[name], None)
         present = ~np.isnan(values)
-        whole = present.all()
-        front = levels(np.ones(1, np.bool_), len(values)) if whole else levels(present)
-        bits = np.ascontiguousarray(values if whole else values[present]).view(np.uint64)
-        chunk.pages.append(self._compressor.streams(front, byte_streams(bits), values=len(values)))
+        bits = values[present].view(np.uint64)
+        chunk.pages.append(self._compressor.streams(levels(present), byte_streams(bits), values=len(values)))
         return chunk
 
     def _numbered(self, codes: Int64, entries: int) -> bytes:
         """Return the body of a page of ``codes`` without null, in whole bytes where they are no runs."""
-        width = next(width for width in WHOLE if entries <= 1 << width)
-        return levels(np.ones(1, np.bool_), len(codes)) + bytes((width,)) + rle_hybrid(codes, width)
+        width = whole_width(entries - 1)
+        return same_level(True, len(codes)) + bytes((width,)) + rle_hybrid(codes, width)
 
     def _coded(self, chunk: Chunk, dictionary: Dictionary, body: bytes, rows: int) -> Chunk:
         page = self._compressor.page(body, encoding=RLE_DICTIONARY, values=rows)

@@ -15,8 +15,8 @@ from storage.schema import arrow_schema
 
 REVISION = "revision"
 
-COUNTS = COLUMNS[:2]
-"""Statistics that are whole numbers."""
+COUNTS, REALS = COLUMNS[:2], COLUMNS[2:]
+"""Statistics that are whole numbers, and those that are doubles."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -14,11 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kernels.reduce import COLUMNS
 from storage import featurerows
 from storage.errors import StoreDown
 from storage.featurepages import FeaturePages
-from storage.featurerows import FeatureRows
+from storage.featurerows import REALS, FeatureRows
 from storage.locks import Mark
 from storage.pages import ParquetFile
 from storage.patience import patiently
@@ -31,16 +30,13 @@ DELTA = "DELTA_BINARY_PACKED"
 SPLIT = "BYTE_STREAM_SPLIT"
 DICTIONARY = "dictionary"
 
-STATISTICS = COLUMNS[2:]
-"""Columns of features that are doubles: all but the two counts."""
-
 ENCODINGS: dict[str, dict[str, str]] = {
     table: {"seq": DELTA, "ts": DELTA, "window_id": DELTA, "byte_start": DELTA, "value": SPLIT}
     for table in ("traces", "conflicts", "texts")
-} | {"features_log": dict.fromkeys(STATISTICS, SPLIT)}
+} | {"features_log": dict.fromkeys(REALS, SPLIT)}
 """table -> column -> encoding; other columns are dictionary encoded. Statistics seldom repeat: split they take a third of the time."""
 
-UNPRUNED = frozenset({"value", "bytes", "body", "vars", "detail", "text", *STATISTICS})
+UNPRUNED = frozenset({"value", "bytes", "body", "vars", "detail", "text", *REALS})
 """Columns without statistics: doubles must not promise pruning (NaN), and long values would swell the footer."""
 
 THOROUGH_ROWS = 1 << 18

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from kernels.pages import rle_hybrid, zigzag
+from kernels.pages import WHOLE, rle_hybrid, zigzag
 from storage import thrift
 from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, NEXT_I64, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
 from storage.zstd import zstd
@@ -232,10 +232,20 @@ def code_width(most: int) -> int:
     return max(1, most.bit_length())
 
 
+def whole_width(most: int) -> int:
+    """Return the bits of codes up to ``most`` in whole bytes."""
+    return next(width for width in WHOLE if most < 1 << width)
+
+
 def levels(present: npt.NDArray[np.bool_], copies: int = 1) -> bytes:
     """Return the definition levels of an optional column's page, ``present`` ``copies`` times on end, their length in front."""
-    body = bytes(rle_hybrid(present.view(np.uint8), 1, copies))
+    body = rle_hybrid(present.view(np.uint8), 1, copies)
     return len(body).to_bytes(4, "little") + body
+
+
+def same_level(present: bool, rows: int) -> bytes:
+    """Return the definition levels of a page of ``rows`` rows, all of which are there, or none."""
+    return levels(np.full(1, present), rows)
 
 
 @dataclass(slots=True, frozen=True)

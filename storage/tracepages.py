@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.pages import WHOLE, delta_bytes, rle_hybrid, runs
+from kernels.pages import delta_bytes, rle_hybrid, runs
 from kernels.runs import numbered
 from storage.pages import (
     DELTA_BINARY_PACKED,
@@ -27,6 +27,8 @@ from storage.pages import (
     Statistics,
     code_width,
     levels,
+    same_level,
+    whole_width,
 )
 from storage.pieces import Int64, Names, Piece, SharedColumns
 from storage.schema import COLUMNS
@@ -58,7 +60,7 @@ class SharedPages:
         """Return a page of ``rows`` times one entry, or nothing."""
         key = (column, rows, code)
         if key not in self._pages:
-            front = levels(np.full(1, code is not None), rows) if column in self._optional else b""
+            front = same_level(code is not None, rows) if column in self._optional else b""
             repeats, entry = np.array([rows]), np.array([code or 0])
             width = code_width(code or 0)
             body = b"\0" if code is None else bytes((width,)) + runs(entry, repeats, width)
@@ -73,7 +75,7 @@ class SharedPages:
             return self.constant(column, sensors * self.rows, codes[0])
         key = (column, sensors, codes)
         if key not in self._pages:
-            width = next(width for width in WHOLE if max(codes) < 1 << width)
+            width = whole_width(max(codes))
             body = bytes((width,)) + rle_hybrid(np.asarray(codes)[inverse], width, sensors)
             self._pages[key] = self._compressor.far_page(body, encoding=RLE_DICTIONARY, values=sensors * self.rows)
         return self._pages[key]

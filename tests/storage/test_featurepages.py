@@ -1,8 +1,6 @@
 """Files of features by our own writer: pyarrow's file of the same rows is the judge, DuckDB and polars agree, and a strict walk fits."""
 
-import duckdb
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,11 +13,10 @@ from storage.featurepages import FeaturePages
 from storage.featurerows import REVISION, FeatureRows, table
 from storage.files import SPLIT, Stager, encode
 from storage.schema import COLUMNS, arrow_schema
-from tests.storage.parquet_walk import walk
-from tests.storage.test_pages import INT64, TEXT, TIMES, read, statistics
+from tests.storage.parquet_judge import bits, read, same_to_duckdb_and_polars, same_to_pyarrow
+from tests.storage.test_pages import INT64, TEXT, TIMES
 
 NAMES = list(COLUMNS["features_log"])
-DOUBLES = STATISTICS[2:]
 MAYBE = st.one_of(st.none(), TEXT)
 ODD = [0.0, -0.0, float("nan"), float("inf"), -float("inf"), 5e-324, 1.5, 0.1]
 
@@ -77,16 +74,6 @@ def judged(parts, revision):
     return buffer.to_pybytes()
 
 
-def bits(found):
-    """Return a table with its doubles as integers, -0.0 apart from 0.0."""
-    for name in DOUBLES:
-        column = found.column(name).combine_chunks()
-        mask = np.asarray(column.is_null())
-        seen = np.where(mask, 0, np.asarray(column.fill_null(0.0)).view(np.int64))
-        found = found.set_column(found.schema.get_field_index(name), name, pa.array(seen, mask=mask))
-    return found
-
-
 DRAWN = st.one_of(
     st.tuples(st.lists(rows(), min_size=1, max_size=3), st.integers(1, 2**62)),
     st.tuples(st.lists(rows(revised=True), min_size=1, max_size=3), st.none()),
@@ -96,34 +83,16 @@ DRAWN = st.one_of(
 @given(DRAWN)
 @settings(max_examples=100, deadline=None)
 def test_pyarrow_reads_what_its_own_file_holds(drawn):
-    mine, judge = ours(*drawn), judged(*drawn)
-    walk(mine)
-    left, right = read(mine), read(judge)
-    assert left.schema_arrow.equals(right.schema_arrow)
-    assert str(left.schema).split("\n")[1:] == str(right.schema).split("\n")[1:]
-    assert bits(left.read()).equals(bits(right.read()))
-    assert left.metadata.num_row_groups == right.metadata.num_row_groups == len(drawn[0])
-    for number in range(left.metadata.num_row_groups):
-        groups = left.metadata.row_group(number), right.metadata.row_group(number)
-        assert groups[0].num_rows == groups[1].num_rows
-        for i, name in enumerate(NAMES):
-            assert statistics(groups[0].column(i)) == statistics(groups[1].column(i)), name
+    mine = ours(*drawn)
+    same_to_pyarrow(mine, judged(*drawn), NAMES)
+    assert read(mine).metadata.num_row_groups == len(drawn[0])
 
 
 @given(drawn=DRAWN)
 @settings(max_examples=30, deadline=None)
 def test_duckdb_and_polars_read_what_pyarrows_file_holds(tmp_path_factory, drawn):
     folder = tmp_path_factory.mktemp("features")
-    paths = folder / "ours.parquet", folder / "pyarrow.parquet"
-    for path, data in zip(paths, (ours(*drawn), judged(*drawn)), strict=True):
-        path.write_bytes(data)
-    with duckdb.connect() as connection:
-        duck = [bits(connection.sql(f"SELECT * FROM '{path}'").to_arrow_table()) for path in paths]
-        some = [connection.sql(f"SELECT count(*) FROM '{path}' WHERE complete AND position = 1").fetchall() for path in paths]
-    assert duck[0].equals(duck[1])
-    assert some[0] == some[1]
-    polars = [bits(pl.read_parquet(path).to_arrow()) for path in paths]
-    assert polars[0].equals(polars[1])
+    same_to_duckdb_and_polars(folder, ours(*drawn), judged(*drawn), "complete AND position = 1")
 
 
 def many(windows, sensors, counts=None):

@@ -3,7 +3,6 @@
 import duckdb
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -17,6 +16,7 @@ from storage.pieces import Piece, SharedColumns, tables, traces_schema
 from storage.schema import COLUMNS
 from storage.tracepages import encode_traces
 from storage.zstd import zstd
+from tests.storage.parquet_judge import read, same_to_duckdb_and_polars, same_to_pyarrow
 from tests.storage.parquet_walk import DICTIONARY, walk
 
 GROUP_ROWS = 400
@@ -102,57 +102,17 @@ def judged(pieces, optional, rows=GROUP_ROWS):
     return buffer.to_pybytes()
 
 
-def bits(table):
-    """Return ``table`` with its doubles as integers: -0.0 and every NaN count."""
-    column = table.column("value").combine_chunks()
-    mask = np.asarray(column.is_null())
-    seen = np.where(mask, 0, np.asarray(column.fill_null(0.0)).view(np.int64))
-    return table.set_column(table.schema.get_field_index("value"), "value", pa.array(seen, mask=mask))
-
-
-def read(data):
-    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-
-
-def statistics(column):
-    found = column.statistics
-    if found is None:
-        return None
-    bounds = (found.min_raw, found.max_raw) if found.has_min_max else None
-    return bounds, found.null_count, found.has_min_max, found.num_values
-
-
 @given(piece_lists(), st.booleans())
 @settings(max_examples=120, deadline=None)
 def test_pyarrow_reads_what_its_own_file_holds(drawn, thorough):
-    mine, judge = ours(*drawn, thorough=thorough), judged(*drawn)
-    walk(mine)
-    left, right = read(mine), read(judge)
-    assert left.schema_arrow.equals(right.schema_arrow)
-    assert str(left.schema).split("\n")[1:] == str(right.schema).split("\n")[1:]
-    assert bits(left.read()).equals(bits(right.read()))
-    assert left.metadata.num_row_groups == right.metadata.num_row_groups
-    for number in range(left.metadata.num_row_groups):
-        groups = left.metadata.row_group(number), right.metadata.row_group(number)
-        assert groups[0].num_rows == groups[1].num_rows
-        for i, name in enumerate(NAMES):
-            assert statistics(groups[0].column(i)) == statistics(groups[1].column(i)), name
+    same_to_pyarrow(ours(*drawn, thorough=thorough), judged(*drawn), NAMES)
 
 
 @given(drawn=piece_lists(), thorough=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_duckdb_and_polars_read_what_pyarrows_file_holds(tmp_path_factory, drawn, thorough):
     folder = tmp_path_factory.mktemp("pages")
-    paths = folder / "ours.parquet", folder / "pyarrow.parquet"
-    for path, data in zip(paths, (ours(*drawn, thorough=thorough), judged(*drawn)), strict=True):
-        path.write_bytes(data)
-    with duckdb.connect() as connection:
-        duck = [bits(connection.sql(f"SELECT * FROM '{path}'").to_arrow_table()) for path in paths]
-        some = [connection.sql(f"SELECT count(*) FROM '{path}' WHERE value > 0.2 AND position = 1").fetchall() for path in paths]
-    assert duck[0].equals(duck[1])
-    assert some[0] == some[1]
-    polars = [bits(pl.read_parquet(path).to_arrow()) for path in paths]
-    assert polars[0].equals(polars[1])
+    same_to_duckdb_and_polars(folder, ours(*drawn, thorough=thorough), judged(*drawn), "value > 0.2 AND position = 1")
 
 
 def long_piece(values):
