@@ -21,6 +21,7 @@ from benchmarks import (
     bench_reduce,
     bench_sizes,
     bench_tables,
+    bench_threads,
     bench_writer,
     capacity,
     report,
@@ -40,6 +41,7 @@ class Sizes:
     pipeline_mb: float = 400
     pipeline_rounds: int = 4
     threads_mb: float = 2_000
+    threads_rounds: int = 5
     memory_mb: float = 100
     memory_rounds: int = 2
     start_rounds: int = 15
@@ -68,8 +70,9 @@ GATE = Sizes(
     secsgem_messages=30,
     table_mb=16,
     pipeline_mb=120,
-    threads_mb=120,
     pipeline_rounds=3,
+    threads_mb=120,
+    threads_rounds=3,
     memory_mb=30,
     memory_rounds=1,
     cold_rounds=1,
@@ -94,7 +97,8 @@ PARTS: dict[str, Part] = {
     "reduce": lambda s, _: bench_reduce.against_sum(s.samples, s.rounds),
     "quantiles": lambda s, _: bench_reduce.against_polars(s.quantile_samples, s.rounds),
     "write": lambda s, _: bench_writer.run(s.write_steps, s.rounds),
-    "pipeline": lambda s, folder: bench_pipeline.run(folder, s.pipeline_mb, s.threads_mb, s.pipeline_rounds),
+    "pipeline": lambda s, folder: bench_pipeline.run(folder, s.pipeline_mb, s.pipeline_rounds),
+    "threads": lambda s, folder: bench_threads.run(folder, s.pipeline_mb, s.threads_mb, s.threads_rounds),
     "sizes": lambda s, _: bench_sizes.run(s.data_sets, bench_sizes.real_data(), s.sizes_mb),
     "memory": lambda s, folder: bench_process.memory(folder, s.memory_mb, s.memory_rounds),
 }

@@ -1,16 +1,18 @@
 """The whole ingest, read to commit, against what it can't do without: pyarrow's write of the same rows, compression of the values alone.
 
-Contestants run in turns in one process; CPU seconds of the best round count, of threads wall seconds.
+Contestants run in turns in one process; CPU seconds of the best round count.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,18 +29,43 @@ import storage.files
 import storage.recompute
 from benchmarks import capture
 from benchmarks.goals import figure, ratio
-from benchmarks.measure import Figure, Found, Spread, check, race
+from benchmarks.measure import Figure, Found, check, race
 from benchmarks.parquet_baseline import rewrite, trace_files
 from kernels.pages import byte_streams
 from kernels.reduce import TRENDS, reduce_windows
 from storage.zstd import zstd
 
 MB = 1_000_000
-TOOL, OTHER = "ETCH01", "ETCH02"
+TOOL = "ETCH01"
 LEVEL = 1
 BARE = "quantiles and the SHA-256 of payload and files put out of action by the benchmark: the product has no switch for that"
-PAYLOADS = 4
-"""Payloads of a tool where there are two."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """When an ingest began and ended, in seconds of its clock; how many trace rows the lake holds, and the CPU seconds of each stage."""
+
+    begin: float
+    end: float
+    rows: int
+    stages: dict[str, float]
+
+
+def ingest_fresh(source: Path, lake: Path, jobs: int, clock: Callable[[], float]) -> Ingested:
+    """Ingest ``source`` into a fresh lake; what is imported is kept from the collector, as the command does."""
+    shutil.rmtree(lake, ignore_errors=True)
+    with loadlock.open(lake) as opened:
+        gc.collect()
+        gc.freeze()
+        try:
+            begin = clock()
+            opened.ingest(source, config=source / "loadlock.toml", jobs=jobs)
+            end = clock()
+        finally:
+            gc.unfreeze()
+        rows = opened.sql("select count(*) from traces").fetchone()
+    assert rows is not None
+    return Ingested(begin, end, rows[0], opened.last_timings)
 
 
 class Runs:
@@ -60,15 +87,14 @@ class Runs:
         return self._ingest(time.perf_counter, jobs)
 
     def _ingest(self, clock: Callable[[], float], jobs: int) -> float:
-        shutil.rmtree(self.lake, ignore_errors=True)
-        with loadlock.open(self.lake) as lake:
-            start = clock()
-            lake.ingest(self.source, config=self.source / "loadlock.toml", jobs=jobs)
-            seconds = clock() - start
-            self.stages.append(dict(lake.last_timings))
-            rows = lake.sql("select count(*) from traces").fetchone()
-        check(rows == (self.counts.samples,), f"the lake holds {rows} samples, not {self.counts.samples}")
-        return seconds
+        found = ingest_fresh(self.source, self.lake, jobs, clock)
+        self.stages.append(found.stages)
+        self.check_rows(found.rows)
+        return found.end - found.begin
+
+    def check_rows(self, rows: int) -> None:
+        """Stop where lakes hold other ``rows`` of traces than came."""
+        check(rows == self.counts.samples, f"the lake holds {rows} samples, not {self.counts.samples}")
 
     def ingest_bare(self) -> float:
         """Ingest without quantiles and hashes."""
@@ -126,21 +152,8 @@ def compress(values: list[np.ndarray]) -> float:
     return time.process_time() - start
 
 
-def threads(folder: Path, size_mb: float, rounds: int) -> dict[str, Spread]:
-    """Return the seconds of wall clock in which one and two threads ingest ``size_mb`` of each of two tools."""
-    runs = Runs(folder, size_mb, (TOOL, OTHER), PAYLOADS)
-    found = race({f"wall_threads{n}": partial(runs.ingest_with, n) for n in (1, 2)}, rounds)
-    shutil.rmtree(runs.lake)
-    shutil.rmtree(runs.source)
-    return found
-
-
-def run(folder: Path, size_mb: float, threads_mb: float, rounds: int) -> Found:
-    """Return the figures of ingesting ``size_mb`` of one tool, the share of CPU by stage, and those of two tools of ``threads_mb`` each.
-
-    What two threads lose once (opening, the first commits, which meet, the end, which is not even) weighs more the less they have to do:
-    the ratio at ``size_mb`` stands beside that at ``threads_mb``.
-    """
+def run(folder: Path, size_mb: float, rounds: int) -> Found:
+    """Return the figures of ingesting ``size_mb`` of one tool, and the share of CPU by stage."""
     runs = Runs(folder, size_mb)
     runs.ingest_bare()
     runs.ingest()
@@ -158,22 +171,16 @@ def run(folder: Path, size_mb: float, threads_mb: float, rounds: int) -> Found:
     spreads = race(contestants, rounds)
     shutil.rmtree(runs.lake)
     shutil.rmtree(runs.source)
-    wall = threads(folder, threads_mb, rounds)
-    note = f"two tools of {threads_mb:,.0f} MB each, --jobs 2 against --jobs 1"
-    if size_mb < threads_mb:
-        less = threads(folder, size_mb, rounds)
-        note += f"; of {size_mb:,.0f} MB: {less['wall_threads1'].best / less['wall_threads2'].best:.2f}"
     alone, rate = spreads["values_alone"], runs.counts.samples / MB
     seconds = {name: min(found.get(name, 0.0) for found in stages) for name in stages[0]}
     figures = [
         ratio("pipeline_vs_value_limit", spreads["ingest"], alone, f"values alone: {rate / alone.best:.0f} M/CPU s"),
         ratio("pipeline_bare_vs_value_limit", spreads["ingest_bare"], alone, BARE),
         ratio("pipeline_vs_pyarrow_write", spreads["ingest"], spreads["pyarrow_write"]),
-        ratio("threads2_vs_1", wall["wall_threads1"], wall["wall_threads2"], note),
         samples_rate(rate, spreads["ingest"].rounds),
     ]
     further = [Figure(f"stage_{name}", found / sum(seconds.values()), "of CPU") for name, found in seconds.items()]
-    return Found(figures, sorted(further, key=lambda one: -(one.value or 0)), spreads | wall)
+    return Found(figures, sorted(further, key=lambda one: -(one.value or 0)), spreads)
 
 
 def samples_rate(samples: float, seconds: tuple[float, ...]) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -34,6 +35,11 @@ class Arrived(NamedTuple):
     byte_start: Int64
 
 
+def digests(bodies: Sequence[pa.BinaryArray]) -> pa.StringArray:
+    """Return the SHA-256 of each body, in hex."""
+    return pa.array([hashlib.sha256(body).hexdigest() for some in bodies for body in some.to_pylist()], pa.string())
+
+
 @dataclass(slots=True)
 class EventBook:
     """The events of a batch: which are new, and their rows."""
@@ -57,7 +63,7 @@ class EventBook:
         numbers: dict[EventKind, int] = {}
         kind = np.concatenate([_numbered(each.events, numbers) for each in arrived])
         kinds = list(numbers)
-        digest = self._digests([each.events.body for each in arrived])
+        digest = digests([each.events.body for each in arrived])
         timed = time_us != NO_TIME
         ceid = np.asarray([NO_CEID if k.ceid is None else k.ceid for k in kinds], np.int64)[kind]
         identity = _identities(np.where(timed, ceid, np.concatenate([each.events.system for each in arrived])), time_us, digest)
@@ -76,11 +82,6 @@ class EventBook:
             self.last_us[tool] = max(int(time_us[dated].max()), self.last_us.get(tool, NO_TIME))
         masks = np.split(fresh, np.cumsum([len(times) for times, _ in settled])[:-1])
         return masks, [count for _, count in settled], *_context(kinds, kind, time_us, digest, dated)
-
-    def _digests(self, bodies: Sequence[pa.BinaryArray]) -> pa.StringArray:
-        """Return the SHA-256 of each body, in hex."""
-        relation = self.store.connection.from_arrow(pa.table({"body": pa.concat_arrays(bodies)}))
-        return relation.project("sha256(body) AS digest").to_arrow_table().column("digest").combine_chunks()
 
     def _stored(self, tool: str, times: Int64, digests: pa.StringArray) -> Identities:
         """Return the identities of stored events that events at ``times``, or without a time with ``digests``, may repeat."""

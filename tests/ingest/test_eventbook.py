@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.eventbook import Arrived, EventBook
+from ingest.eventbook import Arrived, EventBook, digests
 from ingest.records import NO_TIME, Context, EventKind, Events
 from storage.index import Facts
 
@@ -66,5 +66,5 @@ def test_the_first_of_each_identity_is_new(stretches, cut):
 
 def test_digests_are_of_the_bodies_in_their_order():
     bodies = [b"%d" % (i % 70_000) for i in range(150_000)]
-    found = EventBook(EmptyStore())._digests([pa.array(bodies[:10]), pa.array(bodies[10:])])
+    found = digests([pa.array(bodies[:10]), pa.array(bodies[10:])])
     assert found.to_pylist() == [hashlib.sha256(body).hexdigest() for body in bodies]
