@@ -163,17 +163,19 @@ class TraceFile:
             reduction = Reduction(group.trace, group.window, self._segment.time_us[group.record], moment, len(order))
             for at, blocks in cuts:
                 shared = self._shared(group, at, streams, codes[at].astype(np.int32))
+                starts = self._segment.value_start[group.record[at]]
                 for some in blocks:
                     with clock("order"):
-                        matrix = self._matrix(group.record[at], order[some])
+                        matrix = self._matrix(starts, order[some])
                     if len(cuts) == 1 and self._derived.works:
                         with clock("features"), self._derived.guard():
                             reduction.add(some, matrix)
                     yield Piece(shared, names[some], positions[some], matrix)
             if len(cuts) > 1 and self._derived.works:  # windows may span cuts
+                starts = self._segment.value_start[group.record]
                 with clock("features"), self._derived.guard():
                     for j in range(len(order)):
-                        reduction.add(slice(j, j + 1), self._matrix(group.record, order[j : j + 1]))
+                        reduction.add(slice(j, j + 1), self._matrix(starts, order[j : j + 1]))
             if self._derived.works:
                 self.reduced += reduction.finish(windows, names, positions.tolist())
 
@@ -186,10 +188,10 @@ class TraceFile:
             cuts.append((at, [slice(j, min(sensors, j + together)) for j in range(0, sensors, together)]))
         return cuts
 
-    def _matrix(self, record: Int64, columns: Int64) -> Float64:
-        """Return the samples (k, n) of ``k`` columns of ``n`` records; they hold until the next call."""
-        sheet: Float64 = self._arena.sheet(len(columns), len(record))
-        transpose(self._segment.values, self._segment.value_start[record], columns, sheet)
+    def _matrix(self, starts: Int64, columns: Int64) -> Float64:
+        """Return the samples (k, n) of ``k`` columns of ``n`` records, whose values begin at ``starts``; they hold until the next call."""
+        sheet: Float64 = self._arena.sheet(len(columns), len(starts))
+        transpose(self._segment.values, starts, columns, sheet)
         return sheet
 
     def _shared(self, group: Group, at: slice, streams: tuple[str, ...], codes: Int32) -> SharedColumns:

@@ -6,6 +6,7 @@ The first two see every value and are compiled; the others see what many sensors
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,24 @@ TRIAL = 256
 
 STREAM_BYTES, TABLE_BYTES_A_SYMBOL, TABLE_BYTES_MAX = 4.0, 0.5, 128.0
 """What a compressed stream needs beside its bytes: a head, and a table of its symbols."""
+
+REPEATS = 16
+"""Values take a dictionary where each entry stands for as many of them."""
+
+SAMPLE, SAMPLED = 1_024, 16
+"""A trial takes so many values, or one in so many where those are more."""
+
+ENTRIES_UNTRIED, ENTRY_BYTES = 128, 3
+"""So many new entries need no trial; each takes so many bytes."""
+
+LOOKED_AT = 256
+"""So many values tell whether a sensor's were float32."""
+
+FLOAT32_REST = (1 << 29) - 1
+"""The bits of a double that are 0 where it was a float32."""
+
+HEAD_BYTES = 16
+"""In front of codes: room for their bits and the head of their run, so that they stand where their type may."""
 
 _MIX = 0x9E37_79B1
 """Knuth's multiplier for 32 bits: the product fits into 64, so that plain Python agrees."""
@@ -132,6 +151,88 @@ def coded_size(data, planes):
     return whole
 
 
+@kernel
+def middle(n):
+    """Return where a trial's sample of ``n`` values begins and ends."""
+    size = max(SAMPLE, n // SAMPLED)
+    first = max(0, n - size) // 2
+    return first, min(n, first + size)
+
+
+@kernel
+def repay(bits, codes, new):
+    """Tell whether ``codes`` (int32 (n,)) and ``new`` entries are no larger than the byte streams of ``bits`` (uint64 (n,)).
+
+    A sample's entropy tells.
+    """
+    first, stop = middle(len(bits))
+    sample = bits[first:stop]
+    words = codes[first:stop].astype(np.uint16)
+    entries = new * ENTRY_BYTES * len(sample) // len(bits)
+    return entries + coded_size(words.view(np.uint8), 1) <= coded_size(sample.view(np.uint8), 8)
+
+
+@kernel
+def judge_values(bits, entries, slot_of, table, held, codes):
+    """Return the dictionary's new length, with ``codes`` as :func:`number_values` fills them, or -1 where it does not pay."""
+    size = number_values(bits, entries, slot_of, table, held, len(bits) // REPEATS, codes)
+    if size <= 0:
+        return -1
+    if size - held > ENTRIES_UNTRIED and not repay(bits, codes, size - held):
+        while size > held:  # the newest first, so that no chain of slots breaks
+            size -= 1
+            table[slot_of[size]] = -1
+        return -1
+    return size
+
+
+@kernel
+def encode_values(bits, entries, slot_of, table, held, codes, body):
+    """Fill ``body`` (uint8, HEAD_BYTES + 8 n + 16) with the page of ``bits`` (uint64 (n,)), whichever suits them.
+
+    Returns the dictionary's new length (-1: not taken, see :func:`judge_values`), and where in ``body`` the page begins and ends: the bits
+    of a code and a bit-packed run of codes in whole bytes, or else byte streams. It ends where it begins for doubles that were no float32:
+    those are for the caller to judge.
+    """
+    n = len(bits)
+    size = judge_values(bits, entries, slot_of, table, held, codes)
+    if size < 0:
+        first, last = middle(n)
+        for i in range(first, min(last, first + LOOKED_AT)):
+            if bits[i] & np.uint64(FLOAT32_REST):
+                return size, 0, 0
+        split_bytes(bits, body[: 8 * n])
+        return size, 0, 8 * n
+    if n == 0:
+        body[0] = 8
+        return size, 0, 1
+    most = np.int32(0)
+    for i in range(n):
+        most = max(most, codes[i])
+    groups = (n + 7) // 8
+    if most < 1 << 8:
+        stop = HEAD_BYTES + 8 * groups
+        narrow = body[HEAD_BYTES:stop]
+        for i in range(n):
+            narrow[i] = codes[i]
+        narrow[n:] = 0
+    else:
+        stop = HEAD_BYTES + 16 * groups
+        wide = body[HEAD_BYTES:stop].view(np.uint16)
+        for i in range(n):
+            wide[i] = codes[i]
+        wide[n:] = 0
+    run = groups << 1 | 1
+    length = 1
+    while run >> (7 * length):
+        length += 1
+    start = HEAD_BYTES - length - 1
+    body[start] = 8 if most < 1 << 8 else 16
+    for i in range(length):
+        body[start + 1 + i] = (run >> (7 * i)) & 127 | (128 if i < length - 1 else 0)
+    return size, start, stop
+
+
 def byte_streams(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     """Return (8, n) uint8: byte ``b`` of each of ``bits`` (uint64 (n,)) at [b] (BYTE_STREAM_SPLIT)."""
     out = np.empty(8 * len(bits), np.uint8)
@@ -147,7 +248,9 @@ def varint(value: int) -> bytes:
         return bytes((value & 127 | 128, value >> 7))
     if value < 1 << 21:
         return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
-    return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128)) + varint(value >> 21)
+    if value < 1 << 28:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128, value >> 21))
+    return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128, value >> 21 & 127 | 128)) + varint(value >> 28)
 
 
 def zigzag(value: int) -> bytes:
@@ -167,13 +270,19 @@ def runs(codes: npt.NDArray[Any], repeats: npt.NDArray[np.int64], width: int) ->
     return b"".join(varint(n << 1) + code.to_bytes(size, "little") for code, n in zip(codes.tolist(), repeats.tolist(), strict=True))
 
 
-def packed(codes: npt.NDArray[Any], width: int, front: bytes = b"") -> bytes:
-    """Return ``codes`` (integers (n,) of ``width`` bits, 0 to 32) as one bit-packed run of the RLE hybrid, behind ``front``."""
+def packed(codes: npt.NDArray[Any], width: int) -> bytes:
+    """Return ``codes`` (integers (n,) of ``width`` bits, 0 to 32) as one bit-packed run of the RLE hybrid."""
     groups = (len(codes) + 7) // 8
     if groups == 0:
-        return front
+        return b""
     body = codes.astype(WHOLE[width]).tobytes() if width in WHOLE else pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
-    return b"".join((front, varint(groups << 1 | 1), body, bytes(groups * width - len(body))))
+    return b"".join((varint(groups << 1 | 1), body, bytes(groups * width - len(body))))
+
+
+def same_runs(codes: Sequence[int], repeats: int, width: int) -> bytes:
+    """Return ``codes`` of ``width`` bits, each ``repeats`` times, as runs of the RLE hybrid."""
+    head, size = varint(repeats << 1), (width + 7) // 8
+    return b"".join([head + code.to_bytes(size, "little") for code in codes])
 
 
 def rle_hybrid(codes: npt.NDArray[Any], width: int, copies: int = 1) -> bytes:
@@ -184,7 +293,7 @@ def rle_hybrid(codes: npt.NDArray[Any], width: int, copies: int = 1) -> bytes:
     n = len(codes)
     edges = begins(codes)
     if len(edges) == 1:
-        return runs(codes[:1], np.array([n * copies]), width)
+        return same_runs(codes[:1].tolist(), n * copies, width)
     if len(edges) * ((width + 7) // 8 + 2) <= n * width // 8 + 4:
         return runs(codes[edges], np.diff(edges, append=n), width) * copies
     return packed(np.tile(codes, copies) if copies > 1 else codes, width)

@@ -176,6 +176,12 @@ def _reduce(flat, time_us, start, stop, what, out, u, h, at, spread, present, ti
         begin = end
 
 
+def _plain(array: Any) -> Any:
+    """Return ``array``, or a copy: one that can't be written would be another signature, which means another compilation."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.writeable else np.require(array, requirements=["C", "W"])
+
+
 def reduce_windows(matrix: Any, time_us: Any, start: Any, stop: Any, what: int = QUANTILES) -> Any:
     """Return (g, k, 13) float64 in the order of :data:`COLUMNS` for ``k`` sensors and ``g`` windows.
 
@@ -189,8 +195,7 @@ def reduce_windows(matrix: Any, time_us: Any, start: Any, stop: Any, what: int =
     longest = int((stop - start).max(initial=0)) + WIDTH
     whole = max(longest, BLOCK) + longest
     size = longest if what >= QUANTILES else 0
-    # Arrays that can't be written would be another signature, which means another compilation.
-    flat, time_us, start, stop = (np.require(a, requirements=["C", "W"]) for a in (matrix, time_us, start, stop))
+    flat, time_us, start, stop = (_plain(array) for array in (matrix, time_us, start, stop))
     with np.errstate(all="ignore"):  # without the jit numpy would warn of infinite samples
         _reduce(
             flat.reshape(-1),

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from kernels.pages import WHOLE, rle_hybrid, zigzag
+from kernels.pages import WHOLE, rle_hybrid, varint, zigzag
 from storage import thrift
 from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, NEXT_I64, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
 from storage.zstd import zstd
@@ -62,9 +62,16 @@ BLOCK_BYTES: Final = (1 << 10, 1 << 17)
 """The least and the greatest value that it takes."""
 
 
-@dataclass(slots=True, frozen=True, eq=False)
+PART_BYTES: Final = 1 << 20
+"""The parts of a file are no smaller: who writes or hashes lets go of Python's lock for each, who joins so many bytes does as well."""
+
+
+@dataclass(slots=True, eq=False)
 class Page:
-    """One page, header included: its bytes, and what the chunk's metadata counts. A page equals itself only."""
+    """One page, header included: its bytes, and what the chunk's metadata counts. A page equals itself only.
+
+    Not frozen, which would make it four times as long to make one; nobody changes one.
+    """
 
     kind: int
     encoding: int
@@ -85,9 +92,10 @@ class Statistics:
     def add(self, least: Any, most: Any, nulls: int) -> None:
         """Take in those of some more values."""
         self.nulls += nulls
-        if least is not None:
-            self.least = least if self.least is None else min(self.least, least)
-            self.most = most if self.most is None else max(self.most, most)
+        if self.least is None:
+            self.least, self.most = least, most
+        elif least is not None:
+            self.least, self.most = min(self.least, least), max(self.most, most)
 
 
 @dataclass(slots=True, frozen=True)
@@ -115,6 +123,9 @@ class Column:
         if self.physical == BYTE_ARRAY:
             return bytes(value.encode())
         return int(value).to_bytes(BYTES_OF[self.physical], "little", signed=self.physical != BOOLEAN)
+
+
+_KINDS: Final = {kind: zigzag(kind) for kind in (DATA_PAGE, DICTIONARY_PAGE)}
 
 
 @lru_cache(maxsize=1 << 10)
@@ -200,8 +211,9 @@ class Compressor:
 
     def _page(self, kind: int, encoding: int, values: int, raw_size: int, stored: bytes) -> Page:
         crc = zlib.crc32(stored)
-        numbers = zigzag(kind), zigzag(raw_size), zigzag(len(stored)), zigzag(crc - (1 << 32) if crc >> 31 else crc)
-        header = b"".join((NEXT_I32, NEXT_I32.join(numbers), _end_of_header(kind, encoding, values)))
+        signed = varint(crc << 1 if crc < 1 << 31 else ((1 << 32) - crc << 1) - 1)
+        numbers = NEXT_I32.join((_KINDS[kind], varint(raw_size << 1), varint(len(stored) << 1), signed))
+        header = NEXT_I32 + numbers + _end_of_header(kind, encoding, values)
         return Page(kind, encoding, values, raw_size + len(header), (header, stored), len(header) + len(stored))
 
 
@@ -248,7 +260,7 @@ def same_level(present: bool, rows: int) -> bytes:
     return levels(np.full(1, present), rows)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Description:
     """A ColumnChunk in front of its offsets and behind them, and the sizes of its dictionary page (or 0) and of all pages."""
 
@@ -260,8 +272,8 @@ class Description:
 
     def at(self, offset: int) -> Field:
         """Return the ColumnChunk where the first page begins at ``offset``."""
-        dictionary = (NEXT_BUT_ONE_I64, zigzag(offset)) if self.dictionary else ()
-        return STRUCT, b"".join((self.front, NEXT_BUT_ONE_I64, zigzag(offset + self.dictionary), *dictionary, self.back))
+        dictionary = NEXT_BUT_ONE_I64 + varint(offset << 1) if self.dictionary else b""
+        return STRUCT, b"".join((self.front, NEXT_BUT_ONE_I64, varint(offset + self.dictionary << 1), dictionary, self.back))
 
 
 @lru_cache(maxsize=1 << 10)
@@ -307,7 +319,7 @@ class Chunk:
             if page.kind == DATA_PAGE:
                 values += page.values
         front = _front_of_chunk(self.column, tuple(encoding for _, encoding in kinds))
-        numbers = b"".join((front, NEXT_I64, zigzag(values), NEXT_I64, zigzag(raw), NEXT_I64, zigzag(size)))
+        numbers = front + NEXT_I64 + NEXT_I64.join((varint(values << 1), varint(raw << 1), varint(size << 1)))
         back = {13: _counts(tuple(kinds.items()))}
         if self.statistics is not None:
             back = {12: self._statistics(self.statistics)} | back
@@ -325,20 +337,21 @@ class Chunk:
 
 
 class ParquetFile:
-    """A file that grows by row groups; ``parts`` are its bytes, to be written one after the other."""
+    """A file that grows by row groups; once it is finished, ``parts`` are its bytes, to be written one after the other."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = columns
-        self.parts: list[bytes] = [MAGIC]
+        self.parts: list[bytes] = []
         self.size = len(MAGIC)
         self.rows = 0
+        self._stored = [MAGIC]
+        self._joined = 0
         self._groups: list[Field] = []
         self._descriptions: dict[tuple[object, ...], Description] = {}
 
     def add(self, chunks: Sequence[Chunk], rows: int) -> None:
         """Add a row group; ``chunks`` in the order of the columns, each of ``rows`` rows."""
         start = self.size
-        stored: list[bytes] = []
         described, total = [], 0
         for chunk in chunks:
             key = chunk.key()
@@ -349,12 +362,13 @@ class ParquetFile:
             total += description.raw
             self.size += description.size
             for page in chunk.pages:
-                stored += page.data
+                self._stored += page.data
         group = {1: array(thrift.STRUCT, described), 2: i64(total), 3: i64(rows), 5: i64(start), 6: i64(self.size - start)}
         if len(self._groups) < 1 << 15:
             group[7] = i16(len(self._groups))
         self._groups.append(struct(group))
-        self.parts.append(b"".join(stored))  # one part: whoever hashes or writes hands Python's lock over for each
+        if self.size - self._joined >= PART_BYTES:
+            self._join()
         self.rows += rows
 
     def finish(self) -> None:
@@ -369,5 +383,11 @@ class ParquetFile:
             7: array(thrift.STRUCT, [struct({1: struct({})})] * len(self.columns)),
         }
         footer = struct(fields)[1]
-        self.parts += [footer, len(footer).to_bytes(4, "little"), MAGIC]
+        self._stored += [footer, len(footer).to_bytes(4, "little"), MAGIC]
         self.size += len(footer) + 8
+        self._join()
+
+    def _join(self) -> None:
+        self.parts.append(b"".join(self._stored))
+        self._stored.clear()
+        self._joined = self.size

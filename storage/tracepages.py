@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.pages import delta_bytes, rle_hybrid, runs
+from kernels.pages import delta_bytes, rle_hybrid, same_runs
 from kernels.runs import numbered
 from storage.pages import (
     DELTA_BINARY_PACKED,
@@ -61,9 +61,8 @@ class SharedPages:
         key = (column, rows, code)
         if key not in self._pages:
             front = same_level(code is not None, rows) if column in self._optional else b""
-            repeats, entry = np.array([rows]), np.array([code or 0])
             width = code_width(code or 0)
-            body = b"\0" if code is None else bytes((width,)) + runs(entry, repeats, width)
+            body = b"\0" if code is None else bytes((width,)) + same_runs((code,), rows, width)
             self._pages[key] = self._compressor.page(front + body, encoding=RLE_DICTIONARY, values=rows)
         return self._pages[key]
 
@@ -183,10 +182,10 @@ class TracePages:
         chunk = self._chunks[name]
         assert chunk.statistics is not None
         chunk.statistics.add(min(values), max(values), 0)
-        codes = np.asarray(self._dictionaries[name].of(values))
-        width = code_width(int(codes.max()))
+        codes = self._dictionaries[name].of(values)
+        width = code_width(max(codes))
         few = records * width < 32
-        body = rle_hybrid(np.repeat(codes, records), width) if few else runs(codes, np.full(len(codes), records), width)
+        body = rle_hybrid(np.repeat(codes, records), width) if few else same_runs(codes, records, width)
         chunk.pages.append(self._compressor.page(bytes((width,)) + body, encoding=RLE_DICTIONARY, values=records * len(values)))
 
 

@@ -46,7 +46,6 @@ def test_hybrid_runs_and_packed_bits_read_back(drawn, copies):
     assert slow.read_rle_hybrid(pages.rle_hybrid(array, width), width, len(codes)) == codes
     assert slow.read_rle_hybrid(pages.rle_hybrid(array, width, copies), width, len(codes) * copies) == codes * copies
     assert slow.read_rle_hybrid(pages.packed(array, width), width, len(codes)) == codes
-    assert pages.packed(array, width, b"front") == b"front" + pages.packed(array, width)
     values, counts = (np.asarray(column, np.int64) for column in (zip(*stretches, strict=True) if stretches else ((), ())))
     assert slow.read_rle_hybrid(pages.runs(values, counts, width), width, len(codes)) == codes
 
