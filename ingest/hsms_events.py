@@ -74,11 +74,12 @@ def _stated(raw: bytes) -> Stated:
     """Read the bytes that ``event_values`` put into ``named`` for one event."""
     at = 0
     values: list[str | None] = [None] * len(NAMED)
+    text = raw.decode("ascii") if raw.isascii() else None
     while at < len(raw):
         name, form = raw[at], raw[at + 1]
         if form == SHORT_ASCII:
-            stop = at + 3 + raw[at + 2]
-            values[name], at = plain_text(raw[at + 3 : stop].strip(BLANK_BYTES)), stop
+            first, at = at + 3, at + 3 + raw[at + 2]
+            values[name] = plain_text(raw[first:at].strip(BLANK_BYTES)) if text is None else text[first:at].strip(BLANKS)
         else:
             item, at = read_at(raw, at + 1)
             values[name] = context_text(item)

@@ -25,8 +25,9 @@ SIDE_ROOM = 1 << 14
 MOST_VALUES = 1 << 20
 """Values of one stretch where a single frame doesn't need more: 8 MiB, half of it where they are float32."""
 
-KEPT = (secs.MODE, secs.POS, secs.REGION, secs.CODE, secs.FAULT_AT, secs.FOUND, secs.LIMIT, secs.CREDIT, secs.TRACES, secs.NARROW)
-"""What of the state lives on between calls; the counters start at 0."""
+_KEPT = (secs.MODE, secs.POS, secs.REGION, secs.CODE, secs.FAULT_AT, secs.FOUND, secs.LIMIT, secs.CREDIT, secs.TRACES, secs.NARROW)
+COUNTERS = np.array([row for row in range(secs.STATE) if row not in _KEPT])
+"""What of the state starts at 0 at each call; the rest lives on."""
 
 
 def byte_ranges(buf: Bytes, starts: Int64, stops: Int64) -> pa.BinaryArray:
@@ -98,9 +99,7 @@ class FrameWalker:
     def run(self, buf: np.ndarray[tuple[int], np.dtype[np.uint8]], final: bool) -> tuple[int, Stretch]:
         """Walk on in ``buf``; return why it stopped (NEED, FULL, LEARN or END) and what was found."""
         state = self.state
-        for row in range(secs.STATE):
-            if row not in KEPT:
-                state[row] = 0
+        state[COUNTERS] = 0
         room = max(min((len(buf) - int(state[secs.POS])) // 4, MOST_VALUES), self._least_values)
         values = self._values(room)
         while True:

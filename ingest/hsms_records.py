@@ -87,16 +87,16 @@ def messages_of(stretch: Stretch, buf: Bytes, base: int, settings: Settings, tra
     return out, flag
 
 
-def faults_of(messages: Messages, flag: Int64, settings: Settings) -> npt.NDArray[np.int8]:
-    """Return SOUND or why not, per message; an empty time is sound here where a period can make one."""
-    fault = np.zeros(len(flag), np.int8)
+def faults_of(messages: Messages, flag: Int64, settings: Settings) -> npt.NDArray[np.int8] | None:
+    """Return SOUND or why not, per message, or None: all are sound and timed. An empty time is sound here where a period can make one."""
     if not len(flag):
-        return fault
+        return None
     timed = flag.min() > EMPTY and flag.max() < UNREADABLE
-    if timed and uniform(messages.setting) and uniform(messages.positions):
+    if timed and alike(messages, settings):
         setting = settings.all[int(messages.setting[0])]
         if setting.group == 1 and setting.count in (NO_COUNT, int(messages.positions[0])):
-            return fault
+            return None
+    fault = np.zeros(len(flag), np.int8)
     group, period, count = settings.columns(messages.setting)
     fault[(flag == EMPTY) & (period == 0)] = UNTIMED
     fault[flag == UNREADABLE] = BAD_TIME
@@ -131,13 +131,18 @@ def uniform(column: Int64) -> bool:
     return bool(column[0] == column[-1] and (column == column[0]).all())
 
 
+def alike(m: Messages, settings: Settings) -> bool:
+    """Tell whether all of ``n`` >= 1 messages have one setting and as many values."""
+    return (len(settings.all) == 1 or uniform(m.setting)) and uniform(m.positions)
+
+
 def records_of(m: Messages, settings: Settings, frames: Int64) -> Records:
     """Return the records of sound, timed messages; ``frames`` numbers their frames in the stretch."""
-    alike = uniform(m.setting) and uniform(m.positions)
-    some = slice(0, 1) if alike else slice(None)
+    same = alike(m, settings)
+    some = slice(0, 1) if same else slice(None)
     group, period, _ = settings.columns(m.setting[some])
     grouped = int(group.max()) > 1
-    if alike and grouped:
+    if same and grouped:
         group, period = np.repeat(group, len(m.setting)), np.repeat(period, len(m.setting))
         some = slice(None)
     per = m.positions[some] // group if grouped else m.positions[some]

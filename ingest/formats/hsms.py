@@ -166,17 +166,22 @@ class HsmsDecoder:
         rejected = self._spans(stretch.spans[:, kinds == secs.REJECTED], buf)
         messages, flag = messages_of(stretch, buf, self._base, self._settings, self._walker.traces, self._zone)
         keep = self._judge(messages, flag, buf, rejected, dated)
-        messages = messages.select(keep)
+        if keep is not None:
+            messages = messages.select(keep)
         rejected.sort(key=lambda r: r.start)
         records = records_of(messages, self._settings, np.arange(len(messages.start))) if len(messages.start) else None
         return Decoded(messages.start, messages.stop, records, None, rejected, stretch.other_bytes, stretch.other_frames)
 
-    def _judge(self, messages: Messages, flag: Int64, buf: Bytes, rejected: list[Rejected], dated: list[Dated]) -> npt.NDArray[np.bool_]:
-        """Tell which messages are records now; reject the faulty, hold those without a time."""
+    def _judge(
+        self, messages: Messages, flag: Int64, buf: Bytes, rejected: list[Rejected], dated: list[Dated]
+    ) -> npt.NDArray[np.bool_] | None:
+        """Tell which messages are records now (None: all); reject the faulty, hold those without a time."""
         fault = faults_of(messages, flag, self._settings)
-        if not fault.any() and not (flag == EMPTY).any() and not self._waiting.traces:
+        if not self._waiting.traces and (fault is None or not (fault.any() or (flag == EMPTY).any())):
             self._anchor(messages)
-            return np.ones(len(flag), np.bool_)
+            return None
+        if fault is None:
+            fault = np.zeros(len(flag), np.int8)
         for i in np.flatnonzero(fault).tolist():
             start, stop = int(messages.start[i]), int(messages.stop[i])
             frame = buf[start - self._base : stop - self._base].tobytes()
