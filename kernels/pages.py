@@ -33,24 +33,6 @@ TRIAL = 256
 STREAM_BYTES, TABLE_BYTES_A_SYMBOL, TABLE_BYTES_MAX = 4.0, 0.5, 128.0
 """What a compressed stream needs beside its bytes: a head, and a table of its symbols."""
 
-REPEATS = 16
-"""Values take a dictionary where each entry stands for as many of them."""
-
-SAMPLE, SAMPLED = 1_024, 16
-"""A trial takes so many values, or one in so many where those are more."""
-
-ENTRIES_UNTRIED, ENTRY_BYTES = 128, 3
-"""So many new entries need no trial; each takes so many bytes."""
-
-LOOKED_AT = 256
-"""So many values tell whether a sensor's were float32."""
-
-FLOAT32_REST = (1 << 29) - 1
-"""The bits of a double that are 0 where it was a float32."""
-
-HEAD_BYTES = 16
-"""In front of codes: room for their bits and the head of their run, so that they stand where their type may."""
-
 _MIX = 0x9E37_79B1
 """Knuth's multiplier for 32 bits: the product fits into 64, so that plain Python agrees."""
 
@@ -149,88 +131,6 @@ def coded_size(data, planes):
         coded = (n * math.log2(max(1, n)) - rest) / 8 + min(used * TABLE_BYTES_A_SYMBOL, TABLE_BYTES_MAX)
         whole += STREAM_BYTES + (min(coded, 1.0 * n) if used > 1 else 0.0)
     return whole
-
-
-@kernel
-def middle(n):
-    """Return where a trial's sample of ``n`` values begins and ends."""
-    size = max(SAMPLE, n // SAMPLED)
-    first = max(0, n - size) // 2
-    return first, min(n, first + size)
-
-
-@kernel
-def repay(bits, codes, new):
-    """Tell whether ``codes`` (int32 (n,)) and ``new`` entries are no larger than the byte streams of ``bits`` (uint64 (n,)).
-
-    A sample's entropy tells.
-    """
-    first, stop = middle(len(bits))
-    sample = bits[first:stop]
-    words = codes[first:stop].astype(np.uint16)
-    entries = new * ENTRY_BYTES * len(sample) // len(bits)
-    return entries + coded_size(words.view(np.uint8), 1) <= coded_size(sample.view(np.uint8), 8)
-
-
-@kernel
-def judge_values(bits, entries, slot_of, table, held, codes):
-    """Return the dictionary's new length, with ``codes`` as :func:`number_values` fills them, or -1 where it does not pay."""
-    size = number_values(bits, entries, slot_of, table, held, len(bits) // REPEATS, codes)
-    if size <= 0:
-        return -1
-    if size - held > ENTRIES_UNTRIED and not repay(bits, codes, size - held):
-        while size > held:  # the newest first, so that no chain of slots breaks
-            size -= 1
-            table[slot_of[size]] = -1
-        return -1
-    return size
-
-
-@kernel
-def encode_values(bits, entries, slot_of, table, held, codes, body):
-    """Fill ``body`` (uint8, HEAD_BYTES + 8 n + 16) with the page of ``bits`` (uint64 (n,)), whichever suits them.
-
-    Returns the dictionary's new length (-1: not taken, see :func:`judge_values`), and where in ``body`` the page begins and ends: the bits
-    of a code and a bit-packed run of codes in whole bytes, or else byte streams. It ends where it begins for doubles that were no float32:
-    those are for the caller to judge.
-    """
-    n = len(bits)
-    size = judge_values(bits, entries, slot_of, table, held, codes)
-    if size < 0:
-        first, last = middle(n)
-        for i in range(first, min(last, first + LOOKED_AT)):
-            if bits[i] & np.uint64(FLOAT32_REST):
-                return size, 0, 0
-        split_bytes(bits, body[: 8 * n])
-        return size, 0, 8 * n
-    if n == 0:
-        body[0] = 8
-        return size, 0, 1
-    most = np.int32(0)
-    for i in range(n):
-        most = max(most, codes[i])
-    groups = (n + 7) // 8
-    if most < 1 << 8:
-        stop = HEAD_BYTES + 8 * groups
-        narrow = body[HEAD_BYTES:stop]
-        for i in range(n):
-            narrow[i] = codes[i]
-        narrow[n:] = 0
-    else:
-        stop = HEAD_BYTES + 16 * groups
-        wide = body[HEAD_BYTES:stop].view(np.uint16)
-        for i in range(n):
-            wide[i] = codes[i]
-        wide[n:] = 0
-    run = groups << 1 | 1
-    length = 1
-    while run >> (7 * length):
-        length += 1
-    start = HEAD_BYTES - length - 1
-    body[start] = 8 if most < 1 << 8 else 16
-    for i in range(length):
-        body[start + 1 + i] = (run >> (7 * i)) & 127 | (128 if i < length - 1 else 0)
-    return size, start, stop
 
 
 def byte_streams(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:

@@ -6,18 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.missing import NULL_BITS
-from kernels.pages import (
-    DICTIONARY_MAX,
-    FLOAT32_REST,
-    HEAD_BYTES,
-    LOOKED_AT,
-    SLOTS,
-    byte_streams,
-    encode_values,
-    judge_values,
-    middle,
-    packed,
-)
+from kernels.pages import DICTIONARY_MAX, SLOTS, byte_streams, coded_size, number_values, packed
 from storage.pages import RLE_DICTIONARY, Compressor, Page, levels
 
 Bits = npt.NDArray[np.uint64]
@@ -31,7 +20,30 @@ ALONE_ROWS = 4_096
 RUN_ROWS = 2_048
 """Sensors with fewer records are judged together."""
 
+REPEATS = 16
+"""Values take a dictionary where each entry stands for as many of them."""
+
+SAMPLE, SAMPLED = 1_024, 16
+"""A trial takes so many values, or one in so many where those are more."""
+
+ENTRIES_UNTRIED = 128
+ENTRY_BYTES = 3
+"""So many new entries need no trial; each takes so many bytes."""
+
+LOOKED_AT = 256
+"""So many values tell whether a sensor's were float32."""
+
+FLOAT32_REST = np.uint64((1 << 29) - 1)
+"""The bits of a double that are 0 where it was a float32."""
+
 _NULL = np.uint64(NULL_BITS)
+
+
+def _middle(n: int) -> slice:
+    """Return what a trial takes of ``n`` values."""
+    size = max(SAMPLE, n // SAMPLED)
+    start = max(0, n - size) // 2
+    return slice(start, min(n, start + size))
 
 
 class ValuePages:
@@ -49,18 +61,12 @@ class ValuePages:
         self._table = np.full(SLOTS, -1, np.int16)
         self._held = 0
         self._pages: list[Page] = []
-        self._codes = np.empty(0, np.int32)
-        self._body = np.empty(HEAD_BYTES + 16, np.uint8)
         self._waiting: list[tuple[Bits, npt.NDArray[np.int32] | None]] = []
         self._rows = 0
 
     def add(self, values: npt.NDArray[np.float64]) -> None:
         """Append ``values`` (k, n), sensor by sensor; the array may change afterwards."""
         k, n = values.shape
-        if n >= ALONE_ROWS:
-            for sensor in values:
-                self._add_page(sensor)
-            return
         together = max(1, RUN_ROWS // n)
         for first in range(0, k, together):
             bits = np.ascontiguousarray(values[first : first + together]).reshape(-1).view(np.uint64)
@@ -69,6 +75,8 @@ class ValuePages:
                 self._flush()
             self._waiting.append((bits, codes))
             self._rows += len(bits)
+            if n >= ALONE_ROWS:
+                self._flush()
         self._flush()
 
     def take(self) -> list[Page]:
@@ -81,32 +89,27 @@ class ValuePages:
         self._pages, self._held = [], 0
         return pages
 
-    def _add_page(self, values: npt.NDArray[np.float64]) -> None:
-        """Append a page of ``values`` (n,) alone: what it takes is one call, for each lets another thread have Python's lock."""
-        bits = np.ascontiguousarray(values).view(np.uint64)
-        front, held = self._present(bits)
-        n = len(held)
-        if len(self._codes) < n:
-            self._codes, self._body = np.empty(n, np.int32), np.empty(HEAD_BYTES + 8 * n + 16, np.uint8)
-        size, start, stop = encode_values(held, self._entries, self._slot_of, self._table, self._held, self._codes[:n], self._body)
-        body = self._body[start:stop]
-        if size > 0:
-            self._held = size
-            self._pages.append(self._compressor.page(front + body.tobytes() if front else body, encoding=RLE_DICTIONARY, values=len(bits)))
-        elif stop > start:
-            self._pages.append(self._compressor.streams(front, body.reshape(8, -1), values=len(bits)))
-        else:
-            self._pages.append(self._without_dictionary(front, held, len(bits)))
-
     def _numbered(self, bits: Bits) -> npt.NDArray[np.int32] | None:
         """Return the codes of the values that are not NULL, or None where a dictionary does not pay."""
         held = bits[bits != _NULL] if self._optional else bits
         codes = np.empty(len(held), np.int32)
-        size = int(judge_values(held, self._entries, self._slot_of, self._table, self._held, codes))
-        if size < 0:
+        size = int(number_values(held, self._entries, self._slot_of, self._table, self._held, len(held) // REPEATS, codes))
+        if size <= 0:
+            return None
+        if size - self._held > ENTRIES_UNTRIED and self._dearer(held, codes, size - self._held):
+            self._table[self._slot_of[self._held : size]] = -1
             return None
         self._held = size
         return codes
+
+    @staticmethod
+    def _dearer(bits: Bits, codes: npt.NDArray[np.int32], new: int) -> bool:
+        """Tell whether ``new`` entries and ``codes`` are larger than the values' byte streams, by the entropy of a sample's bytes."""
+        some = _middle(len(bits))
+        sample = bits[some]
+        entries = new * ENTRY_BYTES * len(sample) // len(bits)
+        numbers = coded_size(codes[some].astype("<u2").view(np.uint8), 1)
+        return bool(entries + numbers > coded_size(sample.view(np.uint8), sample.itemsize))
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -114,31 +117,24 @@ class ValuePages:
         bits = self._waiting[0][0] if len(self._waiting) == 1 else np.concatenate([run for run, _ in self._waiting])
         numbered = [codes for _, codes in self._waiting if codes is not None]
         self._waiting, self._rows = [], 0
-        front, held = self._present(bits)
+        rows, front = len(bits), b""
+        if self._optional:
+            present = bits != _NULL
+            front, bits = levels(present), bits[present]
         if numbered:
-            codes = numbered[0] if len(numbered) == 1 else np.concatenate(numbered)
-            width = 8 if len(codes) == 0 or codes.max() < 1 << 8 else 16
-            body = front + bytes((width,)) + packed(codes, width)
-            self._pages.append(self._compressor.page(body, encoding=RLE_DICTIONARY, values=len(bits)))
+            self._pages.append(self._dictionary_page(front, numbered[0] if len(numbered) == 1 else np.concatenate(numbered), rows))
+        elif self._repeats(bits):
+            self._pages.append(self._compressor.doubles(front + bits.tobytes(), values=rows))
         else:
-            self._pages.append(self._without_dictionary(front, held, len(bits)))
+            self._pages.append(self._compressor.streams(front, byte_streams(bits), values=rows))
 
-    def _present(self, bits: Bits) -> tuple[bytes, Bits]:
-        """Return the definition levels of ``bits``, where there are any, and those that are not NULL."""
-        if not self._optional:
-            return b"", bits
-        present = bits != _NULL
-        return levels(present), bits[present]
-
-    def _without_dictionary(self, front: bytes, held: Bits, rows: int) -> Page:
-        if self._repeats(held):
-            return self._compressor.doubles(front + held.tobytes(), values=rows)
-        return self._compressor.streams(front, byte_streams(held), values=rows)
+    def _dictionary_page(self, front: bytes, codes: npt.NDArray[np.int32], rows: int) -> Page:
+        width = 8 if self._held <= 1 << 8 or len(codes) == 0 or codes.max() < 1 << 8 else 16
+        return self._compressor.page(front + bytes((width,)) + packed(codes, width), encoding=RLE_DICTIONARY, values=rows)
 
     def _repeats(self, bits: Bits) -> bool:
         """Tell whether a sample of doubles that were no float32 is smaller as it is than split."""
-        first, stop = middle(len(bits))
-        sample = bits[first:stop]
-        if not (sample[:LOOKED_AT] & np.uint64(FLOAT32_REST)).any():
+        sample = bits[_middle(len(bits))]
+        if not (sample[:LOOKED_AT] & FLOAT32_REST).any():
             return False
         return self._compressor.size_of_doubles(sample) < self._compressor.size(byte_streams(sample))
