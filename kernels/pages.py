@@ -158,15 +158,15 @@ def zigzag(value: int) -> bytes:
     return varint(value << 1 if value >= 0 else ~(value << 1))
 
 
+def same_runs(codes: Sequence[int], repeats: int, width: int) -> bytes:
+    """Return ``codes`` of ``width`` bits, each ``repeats`` times, as runs of the RLE hybrid."""
+    head, size = varint(repeats << 1), (width + 7) // 8
+    return b"".join([head + code.to_bytes(size, "little") for code in codes])
+
+
 def runs(codes: npt.NDArray[Any], repeats: npt.NDArray[np.int64], width: int) -> bytes:
     """Return ``codes`` (integers (r,) of ``width`` bits), code ``i`` ``repeats[i]`` times, as runs of the RLE hybrid."""
     size = (width + 7) // 8
-    if len(codes) and (repeats == repeats[0]).all():
-        head = varint(int(repeats[0]) << 1)
-        out = np.empty((len(codes), len(head) + size), np.uint8)
-        out[:, : len(head)] = np.frombuffer(head, np.uint8)
-        out[:, len(head) :] = codes.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :size]
-        return out.tobytes()
     return b"".join(varint(n << 1) + code.to_bytes(size, "little") for code, n in zip(codes.tolist(), repeats.tolist(), strict=True))
 
 
@@ -177,12 +177,6 @@ def packed(codes: npt.NDArray[Any], width: int) -> bytes:
         return b""
     body = codes.astype(WHOLE[width]).tobytes() if width in WHOLE else pack_bits(codes.astype(np.uint64).reshape(1, -1), width).tobytes()
     return b"".join((varint(groups << 1 | 1), body, bytes(groups * width - len(body))))
-
-
-def same_runs(codes: Sequence[int], repeats: int, width: int) -> bytes:
-    """Return ``codes`` of ``width`` bits, each ``repeats`` times, as runs of the RLE hybrid."""
-    head, size = varint(repeats << 1), (width + 7) // 8
-    return b"".join([head + code.to_bytes(size, "little") for code in codes])
 
 
 def rle_hybrid(codes: npt.NDArray[Any], width: int, copies: int = 1) -> bytes:

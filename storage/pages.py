@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from kernels.pages import WHOLE, rle_hybrid, varint, zigzag
+from kernels.pages import WHOLE, rle_hybrid, zigzag
 from storage import thrift
 from storage.thrift import NEXT_BUT_ONE_I64, NEXT_I32, NEXT_I64, STOP, STRUCT, Field, array, binary, i16, i32, i64, members, struct
 from storage.zstd import zstd
@@ -61,9 +61,8 @@ BLOCK_BYTES_MAX: Final = 1015
 BLOCK_BYTES: Final = (1 << 10, 1 << 17)
 """The least and the greatest value that it takes."""
 
-
 PART_BYTES: Final = 1 << 20
-"""The parts of a file are no smaller: who writes or hashes lets go of Python's lock for each, who joins so many bytes does as well."""
+"""All parts of a file but its last are as large: who writes or hashes lets go of Python's lock for each, who joins them does as well."""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,9 +122,6 @@ class Column:
         if self.physical == BYTE_ARRAY:
             return bytes(value.encode())
         return int(value).to_bytes(BYTES_OF[self.physical], "little", signed=self.physical != BOOLEAN)
-
-
-_KINDS: Final = {kind: zigzag(kind) for kind in (DATA_PAGE, DICTIONARY_PAGE)}
 
 
 @lru_cache(maxsize=1 << 10)
@@ -211,9 +207,8 @@ class Compressor:
 
     def _page(self, kind: int, encoding: int, values: int, raw_size: int, stored: bytes) -> Page:
         crc = zlib.crc32(stored)
-        signed = varint(crc << 1 if crc < 1 << 31 else ((1 << 32) - crc << 1) - 1)
-        numbers = NEXT_I32.join((_KINDS[kind], varint(raw_size << 1), varint(len(stored) << 1), signed))
-        header = NEXT_I32 + numbers + _end_of_header(kind, encoding, values)
+        numbers = zigzag(kind), zigzag(raw_size), zigzag(len(stored)), zigzag(crc - (1 << 32) if crc >> 31 else crc)
+        header = NEXT_I32 + NEXT_I32.join(numbers) + _end_of_header(kind, encoding, values)
         return Page(kind, encoding, values, raw_size + len(header), (header, stored), len(header) + len(stored))
 
 
@@ -272,8 +267,8 @@ class Description:
 
     def at(self, offset: int) -> Field:
         """Return the ColumnChunk where the first page begins at ``offset``."""
-        dictionary = NEXT_BUT_ONE_I64 + varint(offset << 1) if self.dictionary else b""
-        return STRUCT, b"".join((self.front, NEXT_BUT_ONE_I64, varint(offset + self.dictionary << 1), dictionary, self.back))
+        dictionary = NEXT_BUT_ONE_I64 + zigzag(offset) if self.dictionary else b""
+        return STRUCT, b"".join((self.front, NEXT_BUT_ONE_I64, zigzag(offset + self.dictionary), dictionary, self.back))
 
 
 @lru_cache(maxsize=1 << 10)
@@ -319,7 +314,7 @@ class Chunk:
             if page.kind == DATA_PAGE:
                 values += page.values
         front = _front_of_chunk(self.column, tuple(encoding for _, encoding in kinds))
-        numbers = front + NEXT_I64 + NEXT_I64.join((varint(values << 1), varint(raw << 1), varint(size << 1)))
+        numbers = front + NEXT_I64 + NEXT_I64.join((zigzag(values), zigzag(raw), zigzag(size)))
         back = {13: _counts(tuple(kinds.items()))}
         if self.statistics is not None:
             back = {12: self._statistics(self.statistics)} | back
