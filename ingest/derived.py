@@ -122,4 +122,5 @@ def owed_rows(store: Store, derived: Derived, revised: Sequence[Window], withdra
     """Return (window_id, tool, owed) of the windows of a batch whose features are owed from now on, or no longer."""
     rows = [(window.window_id, window.tool, True) for window in revised] if not derived.works else []
     paid = [*withdrawn, *(revised if derived.works else ())]
-    return rows + [(window.window_id, window.tool, False) for window in paid if store.index.owes(window.window_id)]
+    owing = store.index.owing([window.window_id for window in paid])
+    return rows + [(window.window_id, window.tool, False) for window in paid if window.window_id in owing]

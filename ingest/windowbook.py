@@ -10,7 +10,7 @@ import numpy as np
 from ingest.config import Config
 from ingest.records import Int64
 from ingest.windows import NONE_YET, ContextEvent, Fold, Span, context_event
-from storage.index import Index, Window, window_of
+from storage.index import Index, Place, Window, window_of
 from storage.store import Store
 
 DAY_US = 86_400_000_000
@@ -228,7 +228,7 @@ class WindowBook:
         key = (tool, chamber, context)
         window = self._contexts.get(key)
         if window is None:
-            window = next((w for w in self._index.windows_of_context(tool, chamber, context) if w.source == CONTEXT), None)
+            window = next((w for w in self._index.windows_of_contexts([key]) if w.source == CONTEXT), None)
         emptied = self._emptied.get(key)
         if not create:
             return 0 if window is None or emptied is not None else window.window_id
@@ -284,17 +284,16 @@ class WindowBook:
             stored = before.get(window_id)
             if window.occurrence == 0 and stored is not None:
                 current[window_id] = replace(window, occurrence=stored.occurrence)
-        held: dict[tuple[str, str, tuple[str | None, ...]], dict[int, Window]] = {place: {} for place in places}
-        for window_id, window in current.items():
+        held: dict[Place, dict[int, Window]] = {place: {} for place in places}
+        for window in [*self._index.windows_of_contexts(places), *current.values()]:
             place = window.tool, window.chamber, window.context
             if place in held:
-                held[place][window_id] = window
-        for (tool, chamber, context), own in held.items():
-            members = {w.window_id: w for w in self._index.windows_of_context(tool, chamber, context)} | own
+                held[place][window.window_id] = window
+        for (_, _, context), members in held.items():
             ranked = [w for i, w in members.items() if i not in gone and current.get(i, w).context == context]
             ranked.sort(key=lambda w: (w.started_us, w.source, w.ordinal))
             for rank, window in enumerate(ranked, start=1):
-                if window.occurrence != rank or window.window_id in current:
+                if window.occurrence != rank:
                     current[window.window_id] = replace(window, occurrence=rank)
         return current
 

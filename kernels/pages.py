@@ -1,11 +1,10 @@
-"""Encodings of Parquet pages (parquet-format, Encodings.md): byte streams, a dictionary's codes, runs and packed bits, packed deltas.
+"""Encodings of Parquet pages (parquet-format, Encodings.md): byte streams, runs and packed bits, packed deltas.
 
-The first two see every value and are compiled; the others see what many sensors share, so that numpy is fast enough.
+The first sees every value and is compiled; the others see what many sensors share, so that numpy is fast enough.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,20 +20,6 @@ BLOCK = 128
 
 WHOLE = {8: "<u1", 16: "<u2", 32: "<u4"}
 """Widths of codes in whole bytes."""
-
-DICTIONARY_MAX = 4096
-SLOTS = 4 * DICTIONARY_MAX
-"""Entries of a dictionary, and places of the hash table that finds them."""
-
-HASH_SHIFT = 32 - (SLOTS.bit_length() - 1)
-TRIAL = 256
-"""New entries that values may bring before they must repeat."""
-
-STREAM_BYTES, TABLE_BYTES_A_SYMBOL, TABLE_BYTES_MAX = 4.0, 0.5, 128.0
-"""What a compressed stream needs beside its bytes: a head, and a table of its symbols."""
-
-_MIX = 0x9E37_79B1
-"""Knuth's multiplier for 32 bits: the product fits into 64, so that plain Python agrees."""
 
 _WORDS = 0x0000_0000_FFFF_FFFF
 _PAIRS = 0x0000_FFFF_0000_FFFF
@@ -75,62 +60,6 @@ def split_bytes(bits, out):
             word[i] ^= swap << np.uint64(8)
         for b in range(8):
             put64(out, b * n + first, word[b])
-
-
-@kernel
-def number_values(bits, entries, slot_of, table, held, limit, codes):
-    """Write the codes (int32 (n,)) of ``bits`` in a dictionary that grows into ``codes``, and return its new length.
-
-    ``bits``: uint64 (n,). ``entries``: uint64 (DICTIONARY_MAX,), the dictionary, of which ``held`` are set; ``slot_of``: int64, beside it,
-    where ``table`` (int16 (SLOTS,), -1 where free) holds each. Where more than ``limit`` entries would be new, or the values hardly
-    repeat, the dictionary stays as it was and -1 returns.
-    """
-    size = held
-    for i in range(len(bits)):
-        value = bits[i]
-        folded = (value ^ (value >> np.uint64(32))) & np.uint64(_WORDS)
-        slot = np.int64((folded * np.uint64(_MIX)) >> np.uint64(HASH_SHIFT)) & (SLOTS - 1)
-        code = np.int64(table[slot])
-        while code >= 0 and entries[code] != value:
-            slot = (slot + 1) & (SLOTS - 1)
-            code = np.int64(table[slot])
-        if code < 0:
-            if size == DICTIONARY_MAX or size - held >= min(limit, TRIAL + i // 2):
-                while size > held:  # the newest first, so that no chain of slots breaks
-                    size -= 1
-                    table[slot_of[size]] = -1
-                return -1
-            code = size
-            entries[code] = value
-            slot_of[code] = slot
-            table[slot] = code
-            size += 1
-        codes[i] = code
-    return size
-
-
-@kernel
-def coded_size(data, planes):
-    """Return about how many bytes zstd's entropy coder makes of ``data`` (uint8 (n,)) with a table for each of ``planes`` streams of bytes.
-
-    Byte ``i`` belongs to stream ``i % planes``. What matches would save is not looked for. Source of the tables' sizes: RFC 8878, measured.
-    """
-    n = len(data) // planes
-    counts = np.zeros((planes, 256), np.int64)
-    for i in range(n):
-        for plane in range(planes):
-            counts[plane, data[i * planes + plane]] += 1
-    whole = 0.0
-    for plane in range(planes):
-        used, rest = 0, 0.0
-        for value in range(256):
-            count = counts[plane, value]
-            if count > 0:
-                used += 1
-                rest += count * math.log2(count)
-        coded = (n * math.log2(max(1, n)) - rest) / 8 + min(used * TABLE_BYTES_A_SYMBOL, TABLE_BYTES_MAX)
-        whole += STREAM_BYTES + (min(coded, 1.0 * n) if used > 1 else 0.0)
-    return whole
 
 
 def byte_streams(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:

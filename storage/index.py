@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from storage.circuits import DEPENDENCY, Circuit
 from storage.indexschema import SCHEMA
 from storage.points import reached
+
+Item = TypeVar("Item")
 
 
 class Run(NamedTuple):
@@ -95,6 +97,17 @@ _COMPLETE = _FIELDS.index("complete")
 
 row_of = attrgetter(*_FIELDS)
 """A window as the index stores it."""
+
+
+Place = tuple[str, str, tuple[str | None, ...]]
+"""Tool, chamber ('' for none) and (lot, wafer, recipe, step)."""
+
+AT_ONCE = 100
+"""What one query asks for: SQLite before 3.32 takes 999 parameters."""
+
+
+def _some(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[a : a + AT_ONCE] for a in range(0, len(items), AT_ONCE))
 
 
 def window_of(row: Sequence[Any]) -> Window:
@@ -202,9 +215,13 @@ class Index:
         """Return (window_id, tool) of at most ``most`` windows whose features are owed."""
         return self._db.execute("SELECT window_id, tool FROM owed ORDER BY window_id LIMIT ?", [most]).fetchall()
 
-    def owes(self, window_id: int) -> bool:
-        """Tell whether the features of a window are owed."""
-        return self._db.execute("SELECT 1 FROM owed WHERE window_id = ?", [window_id]).fetchone() is not None
+    def owing(self, window_ids: Sequence[int]) -> set[int]:
+        """Return those of ``window_ids`` whose features are owed."""
+        found: set[int] = set()
+        for some in _some(window_ids):
+            marks = ", ".join("?" * len(some))
+            found.update(row[0] for row in self._db.execute(f"SELECT window_id FROM owed WHERE window_id IN ({marks})", some))
+        return found
 
     def note_trouble(self, dependency: str, reason: str, now_us: int) -> None:
         """Remember that a dependency failed, here because the lake could not take it: the next commit writes it down."""
@@ -282,13 +299,19 @@ class Index:
         )
         return [window_of(row) for row in found]
 
-    def windows_of_context(self, tool: str, chamber: str, context: Sequence[str | None]) -> list[Window]:
-        """Return every window of a chamber with exactly this (lot, wafer, recipe, step)."""
-        found = self._db.execute(
-            f"SELECT {_WINDOW} FROM window WHERE tool = ? AND chamber = ? AND lot IS ? AND wafer IS ? AND recipe IS ? AND step IS ?",
-            [tool, chamber, *context],
-        )
-        return [window_of(row) for row in found]
+    def windows_of_contexts(self, places: Iterable[Place]) -> list[Window]:
+        """Return every window that is at one of ``places`` exactly."""
+        found: list[Window] = []
+        for some in _some([(tool, chamber, *context) for tool, chamber, context in places]):
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
+            rows = self._db.execute(
+                f"WITH place (tool_, chamber_, lot_, wafer_, recipe_, step_) AS (VALUES {marks}) "
+                f"SELECT {_WINDOW} FROM place CROSS JOIN window ON tool = tool_ AND chamber = chamber_ "
+                "AND lot IS lot_ AND wafer IS wafer_ AND recipe IS recipe_ AND step IS step_",
+                [field for place in some for field in place],
+            )
+            found += [window_of(row) for row in rows]
+        return found
 
     def window(self, window_id: int) -> Window | None:
         """Return the newest state of a window."""

@@ -118,7 +118,7 @@ class TracePages:
         self._compressor = Compressor(level, thorough=thorough)
         self._values = ValuePages(self._compressor, optional="value" in optional)
         self._shared: SharedPages | None = None
-        self._before: dict[str, tuple[tuple[Any, ...], Page]] = {}
+        self._made: dict[tuple[Any, ...], Page] = {}
         self._begin()
 
     def add(self, piece: Piece) -> None:
@@ -155,12 +155,11 @@ class TracePages:
         self._begin()
 
     def _dictionary_page(self, name: str, dictionary: Dictionary) -> Page:
-        """Return the dictionary's page, the one of the row group before where it holds the same entries."""
-        entries = tuple(dictionary.codes)
-        before = self._before.get(name)
-        if before is None or before[0] != entries:
-            before = self._before[name] = entries, dictionary.page(self._compressor)
-        return before[1]
+        """Return the dictionary's page, that of a row group before where it holds the same entries."""
+        key = (name, *dictionary.codes)
+        if key not in self._made:
+            self._made[key] = dictionary.page(self._compressor)
+        return self._made[key]
 
     def _add_shared(self, shared: SharedPages, sensors: int) -> None:
         chunks = self._chunks
@@ -183,10 +182,13 @@ class TracePages:
         assert chunk.statistics is not None
         chunk.statistics.add(min(values), max(values), 0)
         codes = self._dictionaries[name].of(values)
-        width = code_width(max(codes))
-        few = records * width < 32
-        body = rle_hybrid(np.repeat(codes, records), width) if few else same_runs(codes, records, width)
-        chunk.pages.append(self._compressor.page(bytes((width,)) + body, encoding=RLE_DICTIONARY, values=records * len(values)))
+        key = (codes, records)
+        if key not in self._made:
+            width = code_width(max(codes))
+            few = records * width < 32
+            body = rle_hybrid(np.repeat(codes, records), width) if few else same_runs(codes, records, width)
+            self._made[key] = self._compressor.page(bytes((width,)) + body, encoding=RLE_DICTIONARY, values=records * len(values))
+        chunk.pages.append(self._made[key])
 
 
 def encode_traces(pieces: Iterable[Piece], *, level: int, row_group_rows: int, optional: Set[str], thorough: bool = False) -> ParquetFile:

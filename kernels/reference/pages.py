@@ -1,4 +1,4 @@
-"""Slow, obvious twins of :mod:`kernels.pages`."""
+"""Slow, obvious twins of :mod:`kernels.pages` and :mod:`kernels.value_pages`."""
 
 from __future__ import annotations
 

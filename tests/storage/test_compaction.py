@@ -105,7 +105,7 @@ def index_of(lake: Any) -> list[Any]:
     streams = sorted(index.streams())
     places = sorted({(tool, chamber) for tool, chamber, *_ in streams})
     contexts = [(None, f"W{wafer}", None, step) for wafer in range(10) for step in ("ramp", "main")]
-    windows = [index.windows_of_context(*place, context) for place in places for context in contexts]
+    windows = [index.windows_of_contexts([(*place, context)]) for place in places for context in contexts]
     assert any(windows)
     return [streams, [index.runs(*stream[:4]) for stream in streams], windows]
 
