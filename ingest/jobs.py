@@ -1,4 +1,7 @@
-"""Several groups at once: each worker takes whole tools, on a connection of its own, and commits as any other process would."""
+"""Several groups at once: each worker takes whole tools, on a connection of its own, and commits as any other process would.
+
+The first works on the connection that is there; meanwhile the others open theirs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
@@ -31,11 +34,11 @@ class _Stopped(BaseException):
 
 
 class _Worker(threading.Thread):
-    """Ingests the deliveries of its tools, group by group, with a twin of ``store``."""
+    """Ingests the deliveries of its tools, group by group, with what ``opening`` yields."""
 
-    def __init__(self, store: Store, settings: Settings, stop: threading.Event) -> None:
+    def __init__(self, opening: AbstractContextManager[Store], settings: Settings, stop: threading.Event) -> None:
         super().__init__(name="ingest", daemon=True)
-        self._store = store
+        self._opening = opening
         self._stop_asked = stop
         self.stages = Stages(time.thread_time)
         self._settings = replace(settings, stages=self.stages, arena=Arena(), progress=self._watched(settings.progress))
@@ -71,8 +74,7 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         """Ingest until there is no more; an error stops the other workers."""
         try:
-            with self._store.twin() as store, store.single_threaded():
-                store.on_wait = self._heed
+            with self._opening as store, store.single_threaded(), store.heeding(self._heed):
                 self.summary = pipeline.ingest(store, self._items(), self._settings)
         except _Stopped:
             pass
@@ -114,7 +116,7 @@ def _short_turns() -> Iterator[None]:
 
 def _share(store: Store, found: Iterable[Delivery | Skipped], settings: Settings, jobs: int) -> Summary:
     stop = threading.Event()
-    workers = [_Worker(store, settings, stop) for _ in range(jobs)]
+    workers = [_Worker(store.twin() if n else nullcontext(store), settings, stop) for n in range(jobs)]
     place: dict[str, int] = {}
     worker_of: dict[str | None, _Worker] = {}
     try:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import kernel
+from kernels.loads import prefetch
 from kernels.missing import NULL_BITS
 
 BLOCK = 32
+AHEAD = 64
+"""The samples of a record are fetched so many records before they are read: a step from record to record is too long for the processor to
+foresee."""
+
+APART = 4
+"""Columns that are so near to the one before it are fetched with it."""
+
 _NULL = int(NULL_BITS)
 
 
@@ -20,6 +28,12 @@ def transpose(values, start, columns, out):
     n, k = len(start), len(columns)
     for i0 in range(0, n, BLOCK):
         i1 = min(n, i0 + BLOCK)
+        fetched = -APART
+        for j in range(k):
+            if not fetched <= columns[j] < fetched + APART:
+                fetched = columns[j]
+                for i in range(i0 + AHEAD, min(n, i0 + AHEAD + BLOCK)):
+                    prefetch(values, start[i] + fetched)
         for j in range(k):
             c = columns[j]
             for i in range(i0, i1):

@@ -57,6 +57,20 @@ def _bits_to_float(bits: int, result: Any) -> Any:
     return reinterpret
 
 
+def _prefetch(typingctx: Any, values: Any, index: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        offset = context.cast(builder, args[1], signature.args[1], types.int64)
+        address, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        form = ir.FunctionType(ir.VoidType(), [address, number, number, number])
+        hint = builder.module.declare_intrinsic("llvm.prefetch", (address,), form)
+        read, into_every_cache, data = (ir.Constant(number, n) for n in (0, 3, 1))
+        builder.call(hint, [builder.bitcast(builder.gep(array.data, [offset]), address), read, into_every_cache, data])
+        return context.get_dummy_value()
+
+    return types.void(values, index), codegen
+
+
 GROUP = 4
 """F4 items (91 04 and four bytes each) that fill one vector of four float32."""
 BLOCK = 16
@@ -145,6 +159,9 @@ if numba.config.DISABLE_JIT:
         """Store a 64-bit word at ``index``, the least byte first."""
         buf[index : index + 8] = np.frombuffer(int(word).to_bytes(8, "little"), np.uint8)
 
+    def prefetch(values: Any, index: int) -> None:
+        """Let the cache fetch ``values[index]``, which will be read; it may lie outside."""
+
     def float_of_32(word: Any) -> Any:
         """Return the float32 of these bits."""
         return np.float32(struct.unpack(">f", int(word).to_bytes(4, "big"))[0])
@@ -161,5 +178,6 @@ else:
     f4_block = intrinsic(_f4_block(wide=True))
     f4_narrow_block = intrinsic(_f4_block(wide=False))
     put64 = intrinsic(_store_64)
+    prefetch = intrinsic(_prefetch)
     float_of_32 = intrinsic(_bits_to_float(32, types.float32))
     float_of_64 = intrinsic(_bits_to_float(64, types.float64))

@@ -131,7 +131,10 @@ class Store:
 
     @contextmanager
     def held_open(self) -> Iterator[None]:
-        """Keep the catalog's file open between transactions (:mod:`storage.hold`)."""
+        """Keep the catalog's file open between transactions (:mod:`storage.hold`), as a caller may already do."""
+        if self._hold is not None:
+            yield
+            return
         hold = self._hold = Hold(self.path / "catalog.sqlite-wal")
         hold.take(self.connection)
         try:
@@ -139,6 +142,15 @@ class Store:
         finally:
             self._hold = None
             hold.release()
+
+    @contextmanager
+    def heeding(self, on_wait: Waiting) -> Iterator[None]:
+        """Call ``on_wait`` while the writer lock is waited for."""
+        before, self.on_wait = self.on_wait, on_wait
+        try:
+            yield
+        finally:
+            self.on_wait = before
 
     @contextmanager
     def twin(self) -> Iterator[Store]:
