@@ -6,11 +6,10 @@ The first works on the connection that is there; meanwhile the others open their
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
@@ -24,9 +23,6 @@ from ingest.timing import Stages
 from storage.store import Store
 
 Item = TypeVar("Item")
-
-TURN_S = 0.0005
-"""For how long a thread keeps Python to itself while another one waits (Python's own choice: 0.005)."""
 
 
 class _Stopped(BaseException):
@@ -95,23 +91,10 @@ def ingest(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
         with store.single_threaded():
             return pipeline.ingest(store, found, settings)
     begin = time.monotonic()
-    with ExitStack() as stack:
-        stack.enter_context(_short_turns())
-        stack.enter_context(store.held_open())
+    with store.held_open():
         summary = _share(store, found, settings, jobs)
     summary.seconds = round(time.monotonic() - begin, 6)
     return summary
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let threads hand Python on sooner: who comes back from a kernel would wait for the other's turn, longer than the kernel took."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _share(store: Store, found: Iterable[Delivery | Skipped], settings: Settings, jobs: int) -> Summary:

@@ -144,3 +144,14 @@ def test_transpose_and_validity_agree_with_their_twins():
     bits = np.asarray([1, NULL_BITS, NAN_BITS, 2, 3, NULL_BITS, 4, 5, 6, NULL_BITS], np.int64)
     bitmap, nulls = valid_bits(bits)
     assert (bitmap.tolist(), nulls) == slow_gather.valid_bits(bits.tolist())
+
+
+@pytest.mark.parametrize("n", [1, 31, 64, 65, 97, 300])
+@pytest.mark.parametrize("columns", [[0], [0, 1, 2, 3, 4, 5], [6, 1, 0, 5], [0, 6, 2, 6]])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_samples_are_gathered_from_any_number_of_records(n, columns, kind):
+    random = np.random.default_rng(n)
+    values = random.random(7 * n).astype(kind)
+    start = random.permutation(n) * 7
+    found = transpose(values, start, np.asarray(columns), np.empty((len(columns), n))).tolist()
+    assert found == slow_gather.transpose(values.tolist(), start.tolist(), columns)
