@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -113,8 +113,11 @@ def _share(store: Store, found: Iterable[Delivery | Skipped], settings: Settings
             worker_of[tool].give(item)
         _end(workers)
     except BaseException:
-        stop.set()
-        _end(workers)
+        while True:
+            with suppress(KeyboardInterrupt):  # once more: they are letting go, and the interpreter would abort if it ended before them
+                stop.set()
+                _end(workers)
+                break
         raise
     for worker in workers:
         for name, seconds in worker.stages.seconds.items():

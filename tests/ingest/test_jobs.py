@@ -10,6 +10,7 @@ import pytest
 
 import loadlock
 from benchmarks import capture
+from ingest import jobs
 from ingest.receipts import Summary
 
 TOOLS = ("ETCH01", "ETCH02", "ETCH03")
@@ -79,6 +80,25 @@ def test_an_interrupt_stops_every_worker_and_leaves_nothing_half_done(tmp_path: 
     _, digest = _ingest(tmp_path / "a.lake", drop, 2)
     assert digest == _ingest(tmp_path / "b.lake", drop, 1)[1]
     assert threading.active_count() == 1 or all(thread.name != "ingest" for thread in threading.enumerate())
+
+
+def test_a_second_interrupt_waits_for_the_workers_as_well(tmp_path: Path, drop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, interrupts = jobs._end, iter([KeyboardInterrupt] * 3)
+
+    def interrupted(workers: Any) -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        ended(workers)
+
+    monkeypatch.setattr(jobs, "_end", interrupted)
+    with loadlock.open(tmp_path / "a.lake") as lake:
+        with pytest.raises(KeyboardInterrupt):
+            lake.ingest([drop], config=drop / "loadlock.toml", jobs=2)
+        assert next(interrupts, None) is None
+        assert all(thread.name != "ingest" for thread in threading.enumerate())
+        assert not lake.verify().faults
+    _, digest = _ingest(tmp_path / "a.lake", drop, 2)
+    assert digest == _ingest(tmp_path / "b.lake", drop, 1)[1]
 
 
 def test_what_one_worker_can_not_do_is_raised(tmp_path: Path, drop: Path) -> None:
